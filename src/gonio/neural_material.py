@@ -1,0 +1,339 @@
+"""The neural material: two feature textures and two small MLPs (NeuMIP without the pyramid).
+
+    du    = max_offset * tanh(M_off(T_off[u], wo_xy))                      (paper, equation 3)
+    value = decode(M_rgb(T_rgb[u + du], wi_xy, wo_xy))                     (paper, equation 4)
+
+`value` is f(u, wi, wo) cos(theta_i) in 1/sr when the manifest says `cosine_included`, never negative by
+construction. Everything a reader must know to evaluate it is a field of `MaterialSpec`, stored with the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gonio.blocks import for_each_block
+from gonio.errors import GonioError
+
+@dataclass(frozen=True, kw_only=True)
+class MaterialSpec:
+    """What a decoder's numbers mean. Released weights may differ in any of these, so none is assumed.
+
+    max_offset: largest |du| in uv units. gain: the network's output y encodes value as
+    log(1 + gain pi value) = softplus(y), so that equal errors of y look about equally large.
+    """
+
+    offset_channels: int = 12
+    reflectance_channels: int = 12
+    hidden_width: int = 64
+    hidden_layers: int = 4
+    max_offset: float = 0.2
+    gain: float = 10.0
+    cosine_included: bool = True
+    wrap: Literal["repeat", "clamp", "mirror"] = "repeat"
+    color_space: Literal["linear Rec.709"] = "linear Rec.709"
+    encoding: Literal["log1p-softplus"] = "log1p-softplus"
+    directions: Literal["projected xy"] = "projected xy"
+
+    def __post_init__(self) -> None:
+        limits = {
+            "offset_channels": (1, 64),
+            "reflectance_channels": (1, 64),
+            "hidden_width": (4, 512),
+            "hidden_layers": (1, 12),
+            "max_offset": (0.0, 2.0),
+            "gain": (1e-3, 1e4),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            whole = not name.startswith(("max", "gain"))
+            kind_ok = type(value) is int if whole else isinstance(value, int | float)
+            if not kind_ok or not low <= value <= high:
+                raise GonioError(f"neural material: {name} = {value!r}, allowed are {low} to {high}")
+        fixed = {
+            "wrap": ("repeat", "clamp", "mirror"),
+            "color_space": ("linear Rec.709",),
+            "encoding": ("log1p-softplus",),
+            "directions": ("projected xy",),
+            "cosine_included": (True, False),
+        }
+        for name, allowed in fixed.items():
+            if getattr(self, name) not in allowed:
+                raise GonioError(f"neural material: {name} = {getattr(self, name)!r}, known are {list(allowed)}")
+
+    @property
+    def offset_widths(self) -> list[int]:
+        return [self.offset_channels + 2, *[self.hidden_width] * self.hidden_layers, 2]
+
+    @property
+    def reflectance_widths(self) -> list[int]:
+        return [self.reflectance_channels + 4, *[self.hidden_width] * self.hidden_layers, 3]
+
+    @property
+    def flops_per_point(self) -> int:
+        """Multiply-adds of both MLPs, counted as two operations each."""
+        pairs = [*_pairs(self.offset_widths), *_pairs(self.reflectance_widths)]
+        return 2 * sum(a * b for a, b in pairs)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _pairs(widths: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(widths[:-1], widths[1:], strict=True)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between. [N, widths[0]] -> [N, widths[-1]]."""
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in _pairs(widths))
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        # A small last layer: the first pictures are neither black nor saturated.
+        self.layers[-1].weight.data.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = torch.relu(layer(x))
+        return last(x)
+
+
+class Decoder(nn.Module):
+    """The two MLPs, M_off and M_rgb: universal over materials when pretrained, or one material's own."""
+
+    def __init__(self, spec: MaterialSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.M_off = MLP(spec.offset_widths)
+        self.M_rgb = MLP(spec.reflectance_widths)
+
+    def offset(self, features: Tensor, wo: Tensor) -> Tensor:
+        """features [N, C_off], wo [N, 3] -> du [N, 2] in uv units."""
+        return self.spec.max_offset * torch.tanh(self.M_off(torch.cat([features, wo[:, :2]], -1)))
+
+    def log_value(self, features: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
+        """log(1 + gain pi value): features [N, C_rgb], wi, wo [N, 3] -> [N, 3], >= 0."""
+        encoded = self.M_rgb(torch.cat([features, wi[:, :2], wo[:, :2]], -1))
+        return nn.functional.softplus(encoded)
+
+    def value(self, features: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
+        """features [N, C_rgb], wi, wo [N, 3] -> value [N, 3] in 1/sr, >= 0."""
+        return value_from_log(self.log_value(features, wi, wo), self.spec)
+
+
+def value_from_log(log_value: Tensor, spec: MaterialSpec) -> Tensor:
+    return torch.expm1(log_value) / (spec.gain * math.pi)
+
+
+def wrap_index(index: Tensor, size: int, wrap: str) -> Tensor:
+    """Integer texel indices of any range to [0, size)."""
+    if wrap == "repeat":
+        return index.remainder(size)
+    if wrap == "clamp":
+        return index.clamp(0, size - 1)
+    period = index.remainder(2 * size)
+    return torch.minimum(period, 2 * size - 1 - period)
+
+
+def fetch(texture: Tensor, uv: Tensor, wrap: str = "repeat", sink: Tensor | None = None) -> Tensor:
+    """Bilinear texture look-up, differentiable in both. [H, W, C], [N, 2] -> [N, C].
+
+    Texel (row, column) is centred on u = (column + .5) / W, v = 1 - (row + .5) / H: row 0 is the top.
+    `sink` [H, W, C] receives the texture's gradient by addition instead of a freshly zeroed tensor a call:
+    with blocks much smaller than the texture that zeroing would cost more than the decoder.
+    """
+    return _Fetch.apply(texture, uv, wrap, sink)
+
+
+class _Fetch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, texture: Tensor, uv: Tensor, wrap: str, sink: Tensor | None) -> Tensor:
+        height, width, channels = texture.shape
+        x = uv[:, 0] * width - 0.5
+        y = (1 - uv[:, 1]) * height - 0.5
+        x0, y0 = x.floor(), y.floor()
+        fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+        column, row = x0.long(), y0.long()
+        left, right = wrap_index(column, width, wrap), wrap_index(column + 1, width, wrap)
+        top, bottom = wrap_index(row, height, wrap) * width, wrap_index(row + 1, height, wrap) * width
+        index = torch.cat([top + left, top + right, bottom + left, bottom + right])
+        taps = texture.reshape(-1, channels).index_select(0, index).view(4, -1, channels)
+        upper = torch.lerp(taps[0], taps[1], fx)
+        lower = torch.lerp(taps[2], taps[3], fx)
+        ctx.sink = sink
+        ctx.shape = texture.shape
+        ctx.save_for_backward(index, taps if ctx.needs_input_grad[1] else None, fx, fy)
+        return torch.lerp(upper, lower, fy)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        (grad,) = grads
+        index, taps, fx, fy = ctx.saved_tensors
+        height, width, channels = ctx.shape
+        texture_grad = uv_grad = None
+        if ctx.needs_input_grad[0]:
+            lower = grad * fy
+            upper = grad - lower
+            upper_right, lower_right = upper * fx, lower * fx
+            parts = torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right])
+            if ctx.sink is None:
+                texture_grad = torch.zeros(height * width, channels, dtype=grad.dtype, device=grad.device)
+                texture_grad = texture_grad.index_add_(0, index, parts).view(ctx.shape)
+            else:
+                ctx.sink.view(-1, channels).index_add_(0, index, parts)
+        if ctx.needs_input_grad[1]:
+            along_x = torch.lerp(taps[1] - taps[0], taps[3] - taps[2], fy)
+            along_y = torch.lerp(taps[2], taps[3], fx) - torch.lerp(taps[0], taps[1], fx)
+            uv_grad = torch.stack([(grad * along_x).sum(-1) * width, -(grad * along_y).sum(-1) * height], -1)
+        return texture_grad, uv_grad, None, None
+
+
+def log_value(
+    decoder: Decoder,
+    T_off: Tensor,
+    T_rgb: Tensor,
+    uv: Tensor,
+    wi: Tensor,
+    wo: Tensor,
+    sinks: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+) -> Tensor:
+    """log(1 + gain pi value) of one block of points, the domain of the losses. [N, 2], [N, 3], [N, 3] -> [N, 3].
+
+    `sinks` take the textures' gradients, see `fetch`.
+    """
+    wrap = decoder.spec.wrap
+    shifted = uv + decoder.offset(fetch(T_off, uv, wrap, sinks[0]), wo)
+    return decoder.log_value(fetch(T_rgb, shifted, wrap, sinks[1]), wi, wo)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a material came from; travels with its file."""
+
+    name: str = "material"
+    source: str = ""
+    prompt: str | None = None
+    seed: int | None = None
+    model: str | None = None
+    method: str | None = None
+    licence: str | None = None
+    author: str | None = None
+    physical_size_m: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class NeuralMaterial(nn.Module):
+    """T_off [H, W, C_off], T_rgb [H, W, C_rgb] (row 0 is v = 1) and their decoder."""
+
+    def __init__(
+        self, T_off: Tensor, T_rgb: Tensor, decoder: Decoder, provenance: Provenance | None = None
+    ) -> None:
+        super().__init__()
+        spec = decoder.spec
+        for name, texture, channels in (
+            ("T_off", T_off, spec.offset_channels),
+            ("T_rgb", T_rgb, spec.reflectance_channels),
+        ):
+            if texture.ndim != 3 or texture.shape[2] != channels or 0 in texture.shape:
+                raise GonioError(f"neural material: {name} is {list(texture.shape)}, expected [H, W, {channels}]")
+        self.spec = spec
+        self.T_off = nn.Parameter(T_off)
+        self.T_rgb = nn.Parameter(T_rgb)
+        self.decoder = decoder
+        self.provenance = provenance or Provenance()
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width of the reflectance texture."""
+        return self.T_rgb.shape[0], self.T_rgb.shape[1]
+
+    def offset(self, uv: Tensor, wo: Tensor) -> Tensor:
+        """The parallax du in uv units. uv [N, 2], wo [N, 3] -> [N, 2]."""
+        return self.decoder.offset(fetch(self.T_off, uv, self.spec.wrap), wo)
+
+    def evaluate(self, uv: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
+        """Reflectance value in 1/sr at any number of points, block by block. [..., 2], [..., 3] x2 -> [..., 3].
+
+        Directions are unit vectors in the local frame (s along +u, t along +v, n); below the horizon
+        the value is 0. Differentiable in textures, decoder, uv and directions; the backward pass
+        recomputes each block, so that memory does not grow with the number of points.
+        """
+
+        def block(uv: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
+            value = value_from_log(log_value(self.decoder, self.T_off, self.T_rgb, uv, wi, wo), self.spec)
+            above = (wi[:, 2:] > 0) & (wo[:, 2:] > 0)
+            return torch.where(above, value, torch.zeros_like(value))
+
+        flat = (uv.reshape(-1, 2), wi.reshape(-1, 3), wo.reshape(-1, 3))
+        return in_blocks(block, flat, tuple(self.parameters())).reshape(*uv.shape[:-1], 3)
+
+
+class _Blocked(torch.autograd.Function):
+    """Applies a point-wise function block by block; backward recomputes each block instead of storing it."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], count: int, *tensors: Tensor) -> Tensor:
+        ctx.function, ctx.count = function, count
+        ctx.save_for_backward(*tensors)
+        return _plain_blocks(function, tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        (grad,) = grads
+        points, parameters = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        needs = ctx.needs_input_grad[2:]
+        wanted = [i for i in range(ctx.count) if needs[i]]
+        parameters = [p for p, n in zip(parameters, needs[ctx.count :], strict=True) if n]
+
+        def block(start: int, stop: int) -> tuple[Tensor | None, ...]:
+            part = [p[start:stop].detach().requires_grad_(i in wanted) for i, p in enumerate(points)]
+            with torch.enable_grad():
+                out = ctx.function(*part)
+                sources = [*(part[i] for i in wanted), *parameters]
+                return torch.autograd.grad(out, sources, grad[start:stop], allow_unused=True)
+
+        found = list(zip(*for_each_block(points[0].shape[0], block, points[0].device), strict=True))
+        whole = [_join(parts, points[i]) for i, parts in zip(wanted, found, strict=False)]
+        totals = [_total(parts, p) for p, parts in zip(parameters, found[len(wanted) :], strict=True)]
+        point_grads, parameter_grads = iter(whole), iter(totals)
+        result = [next(point_grads) if needs[i] else None for i in range(ctx.count)]
+        result += [next(parameter_grads) if n else None for n in needs[ctx.count :]]
+        return (None, None, *result)
+
+
+def _join(parts: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if parts[0] is None else torch.cat([p for p in parts if p is not None])
+
+
+def _total(parts: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    return sum((p for p in parts if p is not None), torch.zeros_like(like))
+
+
+def _plain_blocks(function: Callable[..., Tensor], points: tuple[Tensor, ...]) -> Tensor:
+    def block(start: int, stop: int) -> Tensor:
+        return function(*(p[start:stop] for p in points))
+
+    return torch.cat(for_each_block(points[0].shape[0], block, points[0].device))
+
+
+def in_blocks(
+    function: Callable[..., Tensor], points: tuple[Tensor, ...], parameters: tuple[Tensor, ...] = ()
+) -> Tensor:
+    """function(*points) for point-wise functions, in blocks that fit the cache. points: [N, ...] each.
+
+    `parameters` are the tensors the function closes over and that may need gradients.
+    """
+    if points[0].shape[0] == 0:
+        return function(*points)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (*points, *parameters)):
+        return _Blocked.apply(function, len(points), *points, *parameters)
+    return _plain_blocks(function, points)

@@ -1,0 +1,31 @@
+"""Checkpoints of a running fit: one safetensors file, written beside and renamed, tied to what it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gonio import media
+from gonio.errors import GonioError
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], identity: dict[str, str]) -> None:
+    with media.atomic_path(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=identity)
+
+
+def load_checkpoint(path: Path, identity: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of exactly this work; anything else is an error, never a silent fresh start."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise GonioError(f"{path}: damaged checkpoint ({error}); remove it to start again") from None
+    for key, value in identity.items():
+        if metadata.get(key) != value:
+            raise GonioError(f"{path}: checkpoint of another {key}; remove it to start again")
+    return tensors

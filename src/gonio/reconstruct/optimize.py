@@ -1,0 +1,271 @@
+"""Fitting a neural material to a video by gradient descent, coarse to fine.
+
+`scratch` is the paper's baseline: random MLPs and textures. `optimize` starts from the universal MLPs, keeps
+them close with a small learning rate, and looks for latents in the coordinates in which the universal latents
+are a standard normal, with that normal as their prior.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from gonio.blocks import for_each_block
+from gonio.color import log_decode, srgb_from_linear
+from gonio.errors import GonioError
+from gonio.material_video import MaterialVideo
+from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance, log_value
+from gonio.reconstruct.checkpoint import load_checkpoint, save_checkpoint
+from gonio.reconstruct.observations import Observations, observe
+from gonio.reconstruct.universal import LatentSpace, load_universal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One step of the coarse-to-fine schedule. size: texels per side; batch: observations a step."""
+
+    size: int
+    shrink: int
+    steps: int
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """Everything a fit depends on besides the video.
+
+    prior weighs the mean square of the whitened latents against the mean square log error.
+    effort scales the number of steps. final_rate is the fraction of the rates left at the end.
+    """
+
+    universal: bool = True
+    decoder: str = "64x4"
+    texture_rate: float = 0.02
+    decoder_rate: float = 4e-4
+    prior: float = 1e-3
+    scratch_latent: float = 0.1
+    final_rate: float = 0.05
+    effort: float = 1.0
+    seed: int = 0
+    coarsest: int = 64
+    coarse_steps: int = 400
+    fine_steps: int = 150
+    coarse_batch: int = 8192
+    fine_batch: int = 32768
+
+    def levels(self, size: int) -> list[Level]:
+        """The schedule for a texture of `size` texels per side."""
+        shrinks = [1]
+        while size // (shrinks[-1] * 2) >= self.coarsest:
+            shrinks.append(shrinks[-1] * 2)
+        result = []
+        for index, shrink in enumerate(reversed(shrinks)):
+            steps = self.coarse_steps if index == 0 else self.fine_steps
+            batch = min(self.coarse_batch * 2**index, self.fine_batch)
+            result.append(
+                Level(size=size // shrink, shrink=shrink, steps=max(1, round(steps * self.effort)), batch=batch)
+            )
+        return result
+
+
+OPTIMIZE = FitSettings()
+SCRATCH = FitSettings(universal=False, decoder_rate=2e-3, prior=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    step: int
+    steps: int
+    loss: float
+    psnr: float
+
+
+class Fit:
+    """The state of a running fit: whitened latents and decoder, their optimizers, and where in the schedule."""
+
+    def __init__(self, settings: FitSettings, size: int) -> None:
+        self.settings = settings
+        self.levels = settings.levels(size)
+        torch.manual_seed(settings.seed)
+        if settings.universal:
+            universal = load_universal(settings.decoder)
+            self.decoder, self.space = universal.decoder, universal.space
+        else:
+            width, layers = (int(n) for n in settings.decoder.split("x"))
+            self.decoder = Decoder(MaterialSpec(hidden_width=width, hidden_layers=layers))
+            spec = self.decoder.spec
+            self.space = LatentSpace.plain(
+                spec.offset_channels + spec.reflectance_channels, settings.scratch_latent
+            )
+        start = self.levels[0].size
+        channels = self.space.mean.numel()
+        self.code = torch.zeros(start, start, channels) if settings.universal else torch.randn(start, start, channels)
+        self.level, self.step = 0, 0
+        self.new_optimizers()
+
+    def new_optimizers(self) -> None:
+        self.code.requires_grad_(True)
+        self.code_optimizer = torch.optim.Adam([self.code], lr=1.0, betas=(0.9, 0.99), fused=True)
+        self.decoder_optimizer = torch.optim.Adam(
+            self.decoder.parameters(), lr=1.0, betas=(0.9, 0.99), fused=True
+        )
+
+    def enter_level(self, level: int) -> None:
+        """Go on at the next resolution from the bilinearly enlarged textures."""
+        self.level, self.step = level, 0
+        self.code = enlarge(self.code.detach(), self.levels[level].size)
+        self.new_optimizers()
+
+    @property
+    def done_steps(self) -> int:
+        return sum(level.steps for level in self.levels[: self.level]) + self.step
+
+    @property
+    def total_steps(self) -> int:
+        return sum(level.steps for level in self.levels)
+
+    def textures(self) -> tuple[Tensor, Tensor]:
+        """T_off, T_rgb [R, R, C] of the present latents."""
+        latents = self.space.latents(self.code.detach())
+        split = self.decoder.spec.offset_channels
+        return latents[..., :split].contiguous(), latents[..., split:].contiguous()
+
+    def material(self, provenance: Provenance | None = None) -> NeuralMaterial:
+        decoder = Decoder(self.decoder.spec)
+        decoder.load_state_dict(self.decoder.state_dict())
+        return NeuralMaterial(*self.textures(), decoder, provenance)
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {"code": self.code.detach(), "where": torch.tensor([self.level, self.step])}
+        tensors |= {f"decoder.{k}": v for k, v in self.decoder.state_dict().items()}
+        for name, optimizer in (("code", self.code_optimizer), ("decoder", self.decoder_optimizer)):
+            for index, slot in optimizer.state_dict()["state"].items():
+                tensors |= {f"adam.{name}.{index}.{k}": v for k, v in slot.items()}
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.level, self.step = (int(n) for n in tensors["where"])
+        self.code = tensors["code"].clone()
+        self.decoder.load_state_dict(
+            {k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")}
+        )
+        self.new_optimizers()
+        for name, optimizer in (("code", self.code_optimizer), ("decoder", self.decoder_optimizer)):
+            slots: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"adam.{name}."):
+                    index, entry = key.removeprefix(f"adam.{name}.").split(".", 1)
+                    slots.setdefault(int(index), {})[entry] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+    def rate(self) -> float:
+        """Cosine decay over the whole fit, with a short warm-up in each level."""
+        share = self.done_steps / self.total_steps
+        low = self.settings.final_rate
+        cosine = low + (1 - low) * 0.5 * (1 + torch.cos(torch.tensor(share * torch.pi)).item())
+        return cosine * min(1.0, (self.step + 1) / 10)
+
+    def advance(self, observations: Observations) -> tuple[float, float]:
+        """One gradient step. Returns the mean square log error and that of display-encoded values."""
+        settings, level = self.settings, self.levels[self.level]
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.done_steps)
+        chosen = torch.randint(observations.count, (level.batch,), generator=generator)
+        batch = observations.batch(chosen, self.decoder.spec.gain)
+        split, gain = self.decoder.spec.offset_channels, self.decoder.spec.gain
+        T_off, T_rgb = self.textures()
+        T_off.requires_grad_(True), T_rgb.requires_grad_(True)
+        self.decoder_optimizer.zero_grad(set_to_none=True)
+        local = threading.local()
+        sinks: list[tuple[Tensor, Tensor]] = []
+
+        def block(start: int, stop: int) -> tuple[float, float]:
+            if not hasattr(local, "sinks"):
+                local.sinks = torch.zeros_like(T_off), torch.zeros_like(T_rgb)
+                sinks.append(local.sinks)
+            part = slice(start, stop)
+            estimate = log_value(
+                self.decoder, T_off, T_rgb, batch.uv[part], batch.wi[part], batch.wo[part], local.sinks
+            )
+            loss = (estimate - batch.target[part]).square().sum() / batch.target.numel()
+            loss.backward()
+            with torch.no_grad():
+                shown = srgb_from_linear(log_decode(estimate, gain))
+                truth = srgb_from_linear(log_decode(batch.target[part], gain))
+                return loss.item(), (shown - truth).square().sum().item() / batch.target.numel()
+
+        parts = for_each_block(level.batch, block)
+        loss, display = (sum(column) for column in zip(*parts, strict=True))
+        if not torch.isfinite(torch.tensor(loss)):
+            raise GonioError(f"fit: the loss is not finite at step {self.done_steps}; check the video for NaN")
+        offset_gradient = torch.stack([s[0] for s in sinks]).sum(0)
+        rgb_gradient = torch.stack([s[1] for s in sinks]).sum(0)
+        gradient = self.space.gradient(torch.cat([offset_gradient, rgb_gradient], -1))
+        assert gradient.shape[-1] == split + T_rgb.shape[-1]
+        # d/de of prior * mean(e^2)
+        self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * self.code.detach()
+        rate = self.rate()
+        self.code_optimizer.param_groups[0]["lr"] = settings.texture_rate * rate
+        self.decoder_optimizer.param_groups[0]["lr"] = settings.decoder_rate * rate
+        self.code_optimizer.step()
+        self.decoder_optimizer.step()
+        self.step += 1
+        return loss, display
+
+
+def enlarge(texture: Tensor, size: int) -> Tensor:
+    """Bilinear, periodic resampling. [h, w, C] -> [size, size, C]."""
+    old = texture.shape[0]
+    ramp = (torch.arange(size) + 0.5) / size * old - 0.5
+    padded = torch.cat([texture[-1:], texture, texture[:1]])
+    padded = torch.cat([padded[:, -1:], padded, padded[:, :1]], 1)
+    place = (ramp + 1 + 0.5) / (old + 2) * 2 - 1
+    grid = torch.stack(torch.meshgrid(place, place, indexing="ij")[::-1], -1)[None]
+    return grid_sample(padded.permute(2, 0, 1)[None], grid, align_corners=False)[0].permute(1, 2, 0).contiguous()
+
+
+def fit(
+    video: MaterialVideo,
+    settings: FitSettings = OPTIMIZE,
+    *,
+    size: int | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 10.0,
+    report: Callable[[Progress], None] | None = None,
+    provenance: Provenance | None = None,
+) -> NeuralMaterial:
+    """Fit a neural material to the video's frames.
+
+    size: texels per side, the frames' shorter side when None. With a `checkpoint` path the state is written
+    there now and then; a fit of the same video and settings goes on from it, bit for bit, and removes it at
+    the end.
+    """
+    size = size or min(video.frames.shape[1:3])
+    state = Fit(settings, size)
+    identity = {"settings": repr(settings), "size": str(size), "video": str(float(video.frames.double().sum()))}
+    if checkpoint is not None and checkpoint.exists():
+        state.restore(load_checkpoint(checkpoint, identity))
+    saved = time.monotonic()
+    while state.level < len(state.levels):
+        level = state.levels[state.level]
+        observations = observe(video, level.shrink)
+        while state.step < level.steps:
+            loss, display = state.advance(observations)
+            if report is not None:
+                psnr = -10 * torch.log10(torch.tensor(max(display, 1e-12))).item()
+                report(Progress(step=state.done_steps, steps=state.total_steps, loss=loss, psnr=psnr))
+            if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
+                save_checkpoint(checkpoint, state.state(), identity)
+                saved = time.monotonic()
+        if state.level + 1 == len(state.levels):
+            break
+        state.enter_level(state.level + 1)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return state.material(provenance)

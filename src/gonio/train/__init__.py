@@ -1,0 +1,1 @@
+"""Training: one recipe a file, Python functions returning full configurations."""

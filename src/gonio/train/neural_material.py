@@ -1,0 +1,224 @@
+"""Universal MLPs: an auto-decoder over streamed height-field materials.
+
+Every training material owns feature textures; all share M_off and M_rgb. Points, views and lights are drawn
+afresh each step and shaded by `data.heightfield`, so nothing is stored and nothing is seen twice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gonio.blocks import for_each_block
+from gonio.camera import ORBIT_DISTANCE
+from gonio.color import log_encode
+from gonio.data.heightfield import HeightFieldBatch, shade
+from gonio.data.procedural import sample_material
+from gonio.errors import GonioError
+from gonio.neural_material import Decoder, MaterialSpec, log_value
+from gonio.pbr import PBRMaterial, load_material_maps
+from gonio.reconstruct.checkpoint import load_checkpoint, save_checkpoint
+from gonio.reconstruct.optimize import enlarge
+from gonio.reconstruct.plane import geometry_at
+from gonio.reconstruct.universal import LatentSpace, UniversalDecoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniversalRecipe:
+    """The auto-decoder's settings. size: texels per side of a training material; group: materials a step."""
+
+    hidden_width: int = 64
+    hidden_layers: int = 4
+    materials: int = 256
+    size: int = 64
+    group: int = 16
+    points: int = 2048
+    steps: int = 9000
+    coarse_share: float = 0.3
+    texture_rate: float = 0.02
+    decoder_rate: float = 1e-3
+    prior: float = 1e-3
+    seed: int = 0
+
+
+RECIPES: dict[str, UniversalRecipe] = {
+    "universal-64x4": UniversalRecipe(),
+    "universal-32x2": UniversalRecipe(hidden_width=32, hidden_layers=2),
+    "smoke": UniversalRecipe(materials=8, size=16, group=4, points=512, steps=40),
+}
+
+# Zenith angles of training views and lights reach a little beyond the cross-joined set's.
+MAX_ZENITH = math.radians(78.0)
+
+
+def random_places(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Camera or light places [..., 3]: uniform over the projected disk up to 78 degrees, 1.2 to 2.2 away."""
+    radius = torch.rand(shape, generator=generator).sqrt() * math.sin(MAX_ZENITH)
+    azimuth = torch.rand(shape, generator=generator) * 2 * math.pi
+    distance = ORBIT_DISTANCE * (0.67 + 0.55 * torch.rand(shape, generator=generator))
+    direction = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), (1 - radius**2).sqrt()], -1)
+    return direction * distance[..., None]
+
+
+def training_materials(recipe: UniversalRecipe, folders: list[Path]) -> Iterator[PBRMaterial]:
+    """The procedural materials of the recipe, then the maps of `folders`."""
+    for index in range(recipe.materials - len(folders)):
+        yield sample_material(recipe.seed * 1_000_003 + index, resolution=recipe.size)
+    for folder in folders:
+        yield load_material_maps(folder).resized(recipe.size, recipe.size)
+
+
+class AutoDecoder:
+    """Shared MLPs and, group by group, the textures of the training materials with their own optimizers."""
+
+    def __init__(self, recipe: UniversalRecipe, materials: list[PBRMaterial]) -> None:
+        if len(materials) % recipe.group:
+            raise GonioError(f"{len(materials)} training materials are not a multiple of the group {recipe.group}")
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.decoder = Decoder(MaterialSpec(hidden_width=recipe.hidden_width, hidden_layers=recipe.hidden_layers))
+        self.optimizer = torch.optim.Adam(self.decoder.parameters(), lr=1.0, betas=(0.9, 0.99), fused=True)
+        spec = self.decoder.spec
+        self.channels = spec.offset_channels + spec.reflectance_channels
+        self.batches = [
+            HeightFieldBatch.from_materials(materials[i : i + recipe.group])
+            for i in range(0, len(materials), recipe.group)
+        ]
+        coarse = recipe.size // 2
+        self.codes = [torch.randn(recipe.group, coarse, coarse, self.channels) * 0.1 for _ in self.batches]
+        self.step = 0
+        self.new_code_optimizers()
+
+    def new_code_optimizers(self) -> None:
+        self.code_optimizers = [
+            torch.optim.Adam([code.requires_grad_(True)], lr=1.0, betas=(0.9, 0.99), fused=True)
+            for code in self.codes
+        ]
+
+    def refine(self) -> None:
+        """Double the textures' resolution."""
+        size = self.recipe.size
+        self.codes = [torch.stack([enlarge(t, size) for t in code.detach()]) for code in self.codes]
+        self.new_code_optimizers()
+
+    def rate(self) -> float:
+        """Warm-up, then cosine decay to 2 %."""
+        share = self.step / self.recipe.steps
+        return min(1.0, (self.step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def advance(self) -> float:
+        """One gradient step on one group of materials; returns its mean square log error."""
+        recipe, spec = self.recipe, self.decoder.spec
+        if self.step == int(recipe.coarse_share * recipe.steps) and self.codes[0].shape[1] < recipe.size:
+            self.refine()
+        generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + self.step)
+        index = int(torch.randint(len(self.batches), (), generator=generator))
+        batch, code = self.batches[index], self.codes[index]
+        shape = (recipe.group, recipe.points)
+        uv = torch.rand(*shape, 2, generator=generator)
+        camera, light = random_places(shape, generator), random_places(shape, generator)
+        radiance = shade(batch, uv, camera, light)
+        at = geometry_at(uv, camera, light)
+        target = log_encode(radiance * (math.pi / at.irradiance)[..., None], spec.gain)
+
+        split = spec.offset_channels
+        values = code.detach()
+        T_off, T_rgb = values[..., :split].contiguous(), values[..., split:].contiguous()
+        T_off.requires_grad_(True), T_rgb.requires_grad_(True)
+        off_sink, rgb_sink = torch.zeros_like(T_off), torch.zeros_like(T_rgb)
+        self.optimizer.zero_grad(set_to_none=True)
+
+        def material(start: int, stop: int) -> float:
+            total = 0.0
+            for i in range(start, stop):
+                estimate = log_value(
+                    self.decoder, T_off[i], T_rgb[i], at.uv[i], at.wi[i], at.wo[i], (off_sink[i], rgb_sink[i])
+                )
+                loss = (estimate - target[i]).square().sum() / target.numel()
+                loss.backward()
+                total += loss.item()
+            return total
+
+        loss = sum(for_each_block(recipe.group, material, size=1))
+        if not math.isfinite(loss):
+            raise GonioError(f"training: the loss is not finite at step {self.step}; lower the rates")
+        code.grad = torch.cat([off_sink, rgb_sink], -1) + (2 * recipe.prior / values.numel()) * values
+        rate = self.rate()
+        self.optimizer.param_groups[0]["lr"] = recipe.decoder_rate * rate
+        self.code_optimizers[index].param_groups[0]["lr"] = recipe.texture_rate * rate
+        self.optimizer.step()
+        self.code_optimizers[index].step()
+        self.step += 1
+        return loss
+
+    def latent_space(self) -> LatentSpace:
+        """Mean and Cholesky factor of the covariance of all training latents."""
+        latents = torch.cat([code.detach().reshape(-1, self.channels) for code in self.codes]).double()
+        mean = latents.mean(0)
+        covariance = torch.cov((latents - mean).T) + 1e-6 * torch.eye(self.channels, dtype=torch.float64)
+        return LatentSpace(mean=mean.float(), basis=torch.linalg.cholesky(covariance).float())
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {f"decoder.{k}": v for k, v in self.decoder.state_dict().items()}
+        tensors |= {f"code.{i}": code.detach() for i, code in enumerate(self.codes)}
+        tensors["step"] = torch.tensor(self.step)
+        for name, optimizer in self._optimizers():
+            for slot, entries in optimizer.state_dict()["state"].items():
+                tensors |= {f"adam.{name}.{slot}.{k}": v for k, v in entries.items()}
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.step = int(tensors["step"])
+        self.codes = [tensors[f"code.{i}"].clone() for i in range(len(self.codes))]
+        self.new_code_optimizers()
+        weights = {k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")}
+        self.decoder.load_state_dict(weights)
+        for name, optimizer in self._optimizers():
+            prefix = f"adam.{name}."
+            slots: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(prefix):
+                    slot, entry = key.removeprefix(prefix).split(".", 1)
+                    slots.setdefault(int(slot), {})[entry] = value.clone()
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+    def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+        yield "shared", self.optimizer
+        for index, optimizer in enumerate(self.code_optimizers):
+            yield f"group{index}", optimizer
+
+
+def train_universal(
+    recipe: UniversalRecipe,
+    folders: list[Path],
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    report: Callable[[int, float], None] | None = None,
+) -> UniversalDecoder:
+    """Run the recipe to its end; goes on from `checkpoint` when that exists. report(step, smoothed loss)."""
+    trainer = AutoDecoder(recipe, list(training_materials(recipe, folders)))
+    identity = {"recipe": repr(recipe), "folders": ",".join(f.name for f in folders)}
+    if checkpoint is not None and checkpoint.exists():
+        trainer.restore(load_checkpoint(checkpoint, identity))
+    saved, smooth = time.monotonic(), math.nan
+    while trainer.step < recipe.steps:
+        loss = trainer.advance()
+        smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
+        if report is not None:
+            report(trainer.step, smooth)
+        if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
+            save_checkpoint(checkpoint, trainer.state(), identity)
+            saved = time.monotonic()
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    provenance = {"recipe": asdict(recipe), "maps": [f.name for f in folders], "loss": smooth}
+    return UniversalDecoder(
+        decoder=trainer.decoder.requires_grad_(False), space=trainer.latent_space(), provenance=provenance
+    )
