@@ -7,8 +7,10 @@ when every little operation is shared between cores. So each worker takes whole 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -22,9 +24,40 @@ def block_size(device: torch.device) -> int:
     return BLOCK if device.type == "cpu" else GPU_BLOCK
 
 
+_workers: ContextVar[int] = ContextVar("workers", default=0)
+
+
+def worker_count() -> int:
+    """How many blocks run at once: as many as torch has threads, or had outside `whole_blocks`."""
+    return _workers.get() or torch.get_num_threads()
+
+
+@contextmanager
+def whole_blocks() -> Iterator[None]:
+    """Inside, torch's own operations use one thread and only blocks run side by side.
+
+    For loops of blocks with small operations between: sharing each of those between cores costs more in
+    barriers than it gains, and very much more when another program wants a core.
+    """
+    threads = torch.get_num_threads()
+    token = _workers.set(worker_count())
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _workers.reset(token)
+
+
+def _one_thread() -> None:
+    # Asking first matters: a thread's first use of torch adopts the process's number, undoing an earlier set.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+
+
 @functools.cache
 def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, "gonio-block", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(workers, "gonio-block", initializer=_one_thread)
 
 
 T = TypeVar("T")
@@ -43,7 +76,7 @@ def for_each_block(
     device = device or torch.device("cpu")
     size = size or block_size(device)
     bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
-    workers = torch.get_num_threads()
+    workers = worker_count()
     if device.type != "cpu" or workers == 1 or len(bounds) == 1:
         return [function(*b) for b in bounds]
     grad = torch.is_grad_enabled()

@@ -43,7 +43,8 @@ class Trajectory:
         shape = self.camera_position.shape
         tensors = (self.camera_position, self.camera_up, self.light_position)
         if len(shape) != 2 or shape[1] != 3 or any(t.shape != shape for t in tensors):
-            raise GonioError(f"trajectory: positions must all be [frames, 3], got {[list(t.shape) for t in tensors]}")
+            shapes = [list(t.shape) for t in tensors]
+            raise GonioError(f"trajectory: positions must all be [frames, 3], got {shapes}")
         if not all(bool(torch.isfinite(t).all()) for t in tensors):
             raise GonioError("trajectory: positions must be finite numbers")
         if not 1 <= shape[0] <= MAX_FRAMES:
@@ -93,7 +94,7 @@ def two_phase(frames: int = 81) -> Trajectory:
     """The virtual gonioreflectometer's path: the light circles, then the camera does (paper, figure 4a).
 
     Frame t in 0..40: light at azimuth 9 t degrees, camera overhead. Frame t in 41..80: camera at azimuth
-    9 (t - 40) degrees, light overhead. `frames` takes an even subset: 81, 41, 17 or 5 (any (81 - 1) divisor + 1).
+    9 (t - 40) degrees, light overhead. `frames` takes an even subset: 81, 41, 17 or 5 (a divisor of 80, + 1).
     """
     if frames < 2 or 80 % (frames - 1):
         raise GonioError(f"two-phase trajectory: {frames} frames; take 81, 41, 17 or 5")
@@ -141,14 +142,17 @@ def cross_joined() -> Trajectory:
 
 
 def camera_axes(position: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Right, up and forward unit vectors of cameras looking at the origin. [..., 3] each -> three [..., 3]."""
+    """Right, up and forward unit vectors of cameras looking at the origin. [..., 3] x2 -> three [..., 3]."""
     forward = torch.nn.functional.normalize(-position, dim=-1)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=-1)
     return right, torch.linalg.cross(right, forward), forward
 
 
 def camera_rays(position: Tensor, up: Tensor, fov: float, height: int, width: int) -> Tensor:
-    """Unit directions through the pixel centres. position, up: [..., 3] -> [..., H, W, 3]; fov across the width."""
+    """Unit directions through the pixel centres; fov across the width.
+
+    position, up: [..., 3] -> [..., H, W, 3].
+    """
     right, true_up, forward = camera_axes(position, up)
     half = math.tan(math.radians(fov) / 2)
     x = ((torch.arange(width, device=position.device, dtype=position.dtype) + 0.5) / width * 2 - 1) * half
@@ -184,7 +188,9 @@ def point_from_uv(uv: Tensor) -> Tensor:
     return torch.cat([uv - 0.5, torch.zeros_like(uv[..., :1])], -1)
 
 
-def pixel_from_point(points: Tensor, position: Tensor, up: Tensor, fov: float, height: int, width: int) -> Tensor:
+def pixel_from_point(
+    points: Tensor, position: Tensor, up: Tensor, fov: float, height: int, width: int
+) -> Tensor:
     """Continuous pixel coordinates (x right, y down, pixel centres at .5) of world points.
 
     points [N, 3], one camera position, up [3] -> [N, 2]. The inverse of `camera_rays` + `plane_points`.
@@ -199,5 +205,5 @@ def pixel_from_point(points: Tensor, position: Tensor, up: Tensor, fov: float, h
 
 
 def light_intensity(light_position: Tensor) -> Tensor:
-    """Radiant intensity [W/sr] for an irradiance of pi at the sample's centre: I = pi d^2. [..., 3] -> [...]."""
+    """Radiant intensity [W/sr] for an irradiance of pi at the sample's centre, pi d^2. [..., 3] -> [...]."""
     return math.pi * light_position.square().sum(-1)

@@ -1,7 +1,7 @@
 """A material video: frames, the trajectory they were made under, and where they came from.
 
-On disk a folder: `material_video.json`, lossless `frames/0000.exr ...` (linear half floats with coverage in A)
-or `frames/0000.png ...` (display-encoded, from generators), and `video.mp4` for eyes.
+On disk a folder: `material_video.json`, lossless `frames/0000.exr ...` (linear half floats, coverage in A) or
+`frames/0000.png ...` (display-encoded, from generators), and `video.mp4` for eyes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class MaterialVideo:
         if len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
             raise GonioError(f"material video: frames are {list(shape)}, expected [F, H, W, 3]")
         if self.coverage.shape != shape[:3]:
-            raise GonioError(f"material video: coverage is {list(self.coverage.shape)}, frames are {list(shape)}")
+            sizes = f"coverage is {list(self.coverage.shape)}, frames are {list(shape)}"
+            raise GonioError(f"material video: {sizes}")
         if shape[0] != self.trajectory.frames:
             raise GonioError(
                 f"material video: {shape[0]} frames but {self.trajectory.frames} places in the trajectory"
@@ -76,7 +77,7 @@ def load_material_video(path: str | Path) -> MaterialVideo:
     count = frames.shape[0]
     if count < 2 or 80 % (count - 1):
         raise GonioError(
-            f"{path}: {count} frames and no {MANIFEST}; without a trajectory a video must have 81, 41, 17 or 5"
+            f"{path}: {count} frames and no {MANIFEST}; without a trajectory it must have 81, 41, 17 or 5"
         )
     warnings.warn(f"{path}: no {MANIFEST}; assuming the two-phase trajectory of {count} frames", stacklevel=2)
     _check_content(frames, path)
@@ -102,7 +103,8 @@ def _load_folder(folder: Path) -> MaterialVideo:
         raise GonioError(f"{folder / MANIFEST}: {error}") from None
     if suffix not in (".exr", ".png"):
         raise GonioError(f"{folder / MANIFEST}: frame_suffix {suffix!r}, known are .exr and .png")
-    frames, coverage = [], []
+    frames: list[Tensor] = []
+    coverage: list[Tensor] = []
     for index in range(trajectory.frames):
         image, alpha = read_frame(folder / "frames" / f"{index:04d}{suffix}")
         if frames and image.shape != frames[0].shape:

@@ -20,8 +20,13 @@ def _candidates() -> list[str]:
     named = os.environ.get("DRJIT_LIBLLVM_PATH")
     if named:
         return [named]
-    patterns = ("/usr/lib/*/libLLVM*.so*", "/usr/lib64/libLLVM*.so*", "/usr/lib/llvm-*/lib/libLLVM*.so*",
-                "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib", "/usr/local/opt/llvm/lib/libLLVM*.dylib")  # fmt: skip
+    patterns = (
+        "/usr/lib/*/libLLVM*.so*",
+        "/usr/lib64/libLLVM*.so*",
+        "/usr/lib/llvm-*/lib/libLLVM*.so*",
+        "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib",
+        "/usr/local/opt/llvm/lib/libLLVM*.dylib",
+    )
     found = [path for pattern in patterns for path in sorted(glob.glob(pattern), reverse=True)]
     library = ctypes.util.find_library("LLVM")
     return found + ([library] if library else [])
@@ -45,7 +50,7 @@ def llvm_library() -> tuple[str, int] | None:
 
 @functools.cache
 def use_mitsuba(variant: str | None = None) -> str:
-    """Set (once) and return the Mitsuba variant: the caller's, one already set, llvm_ad_rgb, or scalar_rgb."""
+    """Set (once) and return the Mitsuba variant: the caller's, one already set, llvm_ad_rgb or scalar_rgb."""
     import mitsuba as mi
 
     if variant is None and mi.variant() is not None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gonio.blocks import for_each_block
 from gonio.errors import GonioError
 
+
 @dataclass(frozen=True, kw_only=True)
 class MaterialSpec:
     """What a decoder's numbers mean. Released weights may differ in any of these, so none is assumed.
@@ -63,8 +64,9 @@ class MaterialSpec:
             "cosine_included": (True, False),
         }
         for name, allowed in fixed.items():
-            if getattr(self, name) not in allowed:
-                raise GonioError(f"neural material: {name} = {getattr(self, name)!r}, known are {list(allowed)}")
+            value = getattr(self, name)
+            if value not in allowed:
+                raise GonioError(f"neural material: {name} = {value!r}, known are {list(allowed)}")
 
     @property
     def offset_widths(self) -> list[int]:
@@ -93,12 +95,13 @@ class MLP(nn.Module):
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in _pairs(widths))
-        for layer in self.layers:
+        layers = [nn.Linear(a, b) for a, b in _pairs(widths)]
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         # A small last layer: the first pictures are neither black nor saturated.
-        self.layers[-1].weight.data.mul_(0.1)
+        layers[-1].weight.data.mul_(0.1)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers
@@ -206,7 +209,7 @@ def log_value(
     wo: Tensor,
     sinks: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
 ) -> Tensor:
-    """log(1 + gain pi value) of one block of points, the domain of the losses. [N, 2], [N, 3], [N, 3] -> [N, 3].
+    """log(1 + gain pi value) of one block of points, the domain of the losses. [N, 2], [N, 3] x2 -> [N, 3].
 
     `sinks` take the textures' gradients, see `fetch`.
     """
@@ -244,7 +247,8 @@ class NeuralMaterial(nn.Module):
             ("T_rgb", T_rgb, spec.reflectance_channels),
         ):
             if texture.ndim != 3 or texture.shape[2] != channels or 0 in texture.shape:
-                raise GonioError(f"neural material: {name} is {list(texture.shape)}, expected [H, W, {channels}]")
+                found = list(texture.shape)
+                raise GonioError(f"neural material: {name} is {found}, expected [H, W, {channels}]")
         self.spec = spec
         self.T_off = nn.Parameter(T_off)
         self.T_rgb = nn.Parameter(T_rgb)
@@ -261,7 +265,7 @@ class NeuralMaterial(nn.Module):
         return self.decoder.offset(fetch(self.T_off, uv, self.spec.wrap), wo)
 
     def evaluate(self, uv: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
-        """Reflectance value in 1/sr at any number of points, block by block. [..., 2], [..., 3] x2 -> [..., 3].
+        """Reflectance value in 1/sr at any number of points, in blocks. [..., 2], [..., 3] x2 -> [..., 3].
 
         Directions are unit vectors in the local frame (s along +u, t along +v, n); below the horizon
         the value is 0. Differentiable in textures, decoder, uv and directions; the backward pass

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Step(Protocol):
@@ -17,7 +24,7 @@ class Step(Protocol):
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Step]:
-    """A bar on standard error; yields step(advance, note). The note stands behind the bar (a PSNR, a loss)."""
+    """A bar on standard error; yields step(advance, note). The note stands behind it (a PSNR, a loss)."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -33,6 +40,8 @@ def progress(title: str, total: int) -> Iterator[Step]:
         task = bar.add_task(title, total=total, note="")
 
         def step(advance: int = 1, note: str = "") -> None:
-            bar.update(task, advance=advance, **({"note": note} if note else {}))
+            bar.update(task, advance=advance)
+            if note:
+                bar.update(task, note=note)
 
         yield step

@@ -1,4 +1,4 @@
-"""Checkpoints of a running fit: one safetensors file, written beside and renamed, tied to what it belongs to."""
+"""Checkpoints of running work: one safetensors file, written beside and renamed, tied to its work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], identity: dict[str, 
 
 
 def load_checkpoint(path: Path, identity: dict[str, str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint of exactly this work; anything else is an error, never a silent fresh start."""
+    """The tensors of a checkpoint of exactly this work; anything else is an error, never a fresh start."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

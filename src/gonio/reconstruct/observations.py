@@ -1,4 +1,4 @@
-"""A material video as observations of a surface: which point was seen from where under which light, and how bright.
+"""A material video as observations: which point was seen from where under which light, and how bright.
 
 Nothing is stored per pixel but its colour: geometry is computed for the pixels a batch draws.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gonio.camera import Trajectory, camera_axes

@@ -7,7 +7,8 @@ are a standard normal, with that normal as their prior.
 
 from __future__ import annotations
 
-import threading
+import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from gonio.blocks import for_each_block
+from gonio.blocks import BLOCK, for_each_block, whole_blocks, worker_count
 from gonio.color import log_decode, srgb_from_linear
 from gonio.errors import GonioError
 from gonio.material_video import MaterialVideo
@@ -108,6 +109,7 @@ class Fit:
         channels = self.space.mean.numel()
         self.code = torch.zeros(start, start, channels) if settings.universal else torch.randn(start, start, channels)
         self.level, self.step = 0, 0
+        self.sinks: list[tuple[Tensor, Tensor]] = []
         self.new_optimizers()
 
     def new_optimizers(self) -> None:
@@ -169,7 +171,7 @@ class Fit:
         """Cosine decay over the whole fit, with a short warm-up in each level."""
         share = self.done_steps / self.total_steps
         low = self.settings.final_rate
-        cosine = low + (1 - low) * 0.5 * (1 + torch.cos(torch.tensor(share * torch.pi)).item())
+        cosine = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share))
         return cosine * min(1.0, (self.step + 1) / 10)
 
     def advance(self, observations: Observations) -> tuple[float, float]:
@@ -178,36 +180,45 @@ class Fit:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.done_steps)
         chosen = torch.randint(observations.count, (level.batch,), generator=generator)
         batch = observations.batch(chosen, self.decoder.spec.gain)
-        split, gain = self.decoder.spec.offset_channels, self.decoder.spec.gain
         T_off, T_rgb = self.textures()
         T_off.requires_grad_(True), T_rgb.requires_grad_(True)
-        self.decoder_optimizer.zero_grad(set_to_none=True)
-        local = threading.local()
-        sinks: list[tuple[Tensor, Tensor]] = []
+        parameters = list(self.decoder.parameters())
+        workers = worker_count()
+        if len(self.sinks) != workers or self.sinks[0][0].shape != T_off.shape:
+            self.sinks = [(torch.zeros_like(T_off), torch.zeros_like(T_rgb)) for _ in range(workers)]
+        share = -(-level.batch // workers)
 
-        def block(start: int, stop: int) -> tuple[float, float]:
-            if not hasattr(local, "sinks"):
-                local.sinks = torch.zeros_like(T_off), torch.zeros_like(T_rgb)
-                sinks.append(local.sinks)
-            part = slice(start, stop)
-            estimate = log_value(
-                self.decoder, T_off, T_rgb, batch.uv[part], batch.wi[part], batch.wo[part], local.sinks
-            )
-            loss = (estimate - batch.target[part]).square().sum() / batch.target.numel()
-            loss.backward()
-            with torch.no_grad():
-                shown = srgb_from_linear(log_decode(estimate, gain))
-                truth = srgb_from_linear(log_decode(batch.target[part], gain))
-                return loss.item(), (shown - truth).square().sum().item() / batch.target.numel()
+        def work(worker: int, _: int) -> tuple[float, float, list[Tensor]]:
+            """A fixed share of the batch, so that sums come out the same each time, bit for bit."""
+            sinks = self.sinks[worker]
+            for sink in sinks:
+                sink.zero_()
+            totals = [torch.zeros_like(p) for p in parameters]
+            loss = display = 0.0
+            end = min((worker + 1) * share, level.batch)
+            for start in range(worker * share, end, BLOCK):
+                part = slice(start, min(start + BLOCK, end))
+                estimate = log_value(
+                    self.decoder, T_off, T_rgb, batch.uv[part], batch.wi[part], batch.wo[part], sinks
+                )
+                error = (estimate - batch.target[part]).square().sum() / batch.target.numel()
+                found = torch.autograd.grad(error, [*parameters, T_off, T_rgb], allow_unused=True)
+                for total, gradient in zip(totals, found, strict=False):
+                    total += gradient
+                loss += error.item()
+                display += display_error(estimate.detach(), batch.target[part], self.decoder.spec.gain)
+            return loss, display / batch.target.numel(), totals
 
-        parts = for_each_block(level.batch, block)
-        loss, display = (sum(column) for column in zip(*parts, strict=True))
-        if not torch.isfinite(torch.tensor(loss)):
+        losses, displays, totals = zip(*for_each_block(workers, work, size=1), strict=True)
+        loss, display = sum(losses), sum(displays)
+        if not math.isfinite(loss):
             raise GonioError(f"fit: the loss is not finite at step {self.done_steps}; check the video for NaN")
-        offset_gradient = torch.stack([s[0] for s in sinks]).sum(0)
-        rgb_gradient = torch.stack([s[1] for s in sinks]).sum(0)
-        gradient = self.space.gradient(torch.cat([offset_gradient, rgb_gradient], -1))
-        assert gradient.shape[-1] == split + T_rgb.shape[-1]
+        for parameter, *gradients in zip(parameters, *totals, strict=True):
+            parameter.grad = functools.reduce(torch.add, gradients)
+        for sinks in self.sinks[1:]:
+            for whole, sink in zip(self.sinks[0], sinks, strict=True):
+                whole += sink
+        gradient = self.space.gradient(torch.cat(self.sinks[0], -1))
         # d/de of prior * mean(e^2)
         self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * self.code.detach()
         rate = self.rate()
@@ -217,6 +228,12 @@ class Fit:
         self.decoder_optimizer.step()
         self.step += 1
         return loss, display
+
+
+def display_error(estimate: Tensor, target: Tensor, gain: float) -> float:
+    """Sum of squared errors of display-encoded values; estimate and target [N, 3] in the log domain."""
+    shown, truth = (srgb_from_linear(log_decode(t, gain)) for t in (estimate, target))
+    return (shown - truth).square().sum().item()
 
 
 def enlarge(texture: Tensor, size: int) -> Tensor:
@@ -251,6 +268,22 @@ def fit(
     identity = {"settings": repr(settings), "size": str(size), "video": str(float(video.frames.double().sum()))}
     if checkpoint is not None and checkpoint.exists():
         state.restore(load_checkpoint(checkpoint, identity))
+    with whole_blocks():
+        _run(state, video, identity, checkpoint, checkpoint_seconds, report)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return state.material(provenance)
+
+
+def _run(
+    state: Fit,
+    video: MaterialVideo,
+    identity: dict[str, str],
+    checkpoint: Path | None,
+    checkpoint_seconds: float,
+    report: Callable[[Progress], None] | None,
+) -> None:
+    """Through the levels and their steps, from wherever the state stands."""
     saved = time.monotonic()
     while state.level < len(state.levels):
         level = state.levels[state.level]
@@ -258,7 +291,7 @@ def fit(
         while state.step < level.steps:
             loss, display = state.advance(observations)
             if report is not None:
-                psnr = -10 * torch.log10(torch.tensor(max(display, 1e-12))).item()
+                psnr = -10 * math.log10(max(display, 1e-12))
                 report(Progress(step=state.done_steps, steps=state.total_steps, loss=loss, psnr=psnr))
             if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
                 save_checkpoint(checkpoint, state.state(), identity)
@@ -266,6 +299,3 @@ def fit(
         if state.level + 1 == len(state.levels):
             break
         state.enter_level(state.level + 1)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    return state.material(provenance)

@@ -19,7 +19,7 @@ from gonio.neural_material import NeuralMaterial
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What a point of the sample sees: uv [..., 2], wi, wo [..., 3] unit, irradiance [...] facing the light."""
+    """What a sample point sees: uv [..., 2]; wi, wo [..., 3] unit; irradiance [...] facing the light."""
 
     uv: Tensor
     wi: Tensor
@@ -59,14 +59,14 @@ def render_plane(
     latents, because the decoder is not linear.
     """
     frames = []
+    n = samples_per_side
     for index in range(trajectory.frames):
         camera, light = trajectory.camera_position[index], trajectory.light_position[index]
-        n = samples_per_side
         rays = camera_rays(camera, trajectory.camera_up[index], trajectory.fov, height * n, width * n)
         uv = uv_from_point(plane_points(camera, rays))
-        inside = ((uv >= 0) & (uv <= 1)).all(-1, keepdim=True)
-        at = geometry_at(torch.where(inside, uv, torch.full_like(uv, 0.5)), camera, light)
-        radiance = torch.where(inside, shade(material, at), torch.zeros_like(at.wi))
+        inside = ((uv >= 0) & (uv <= 1)).all(-1)
+        radiance = torch.zeros_like(rays)
+        radiance = radiance.index_put((inside,), shade(material, geometry_at(uv[inside], camera, light)))
         if n > 1:
             weight = inside.to(radiance).reshape(height, n, width, n, 1).sum((1, 3))
             radiance = radiance.reshape(height, n, width, n, 3).sum((1, 3)) / weight.clamp_min(1)

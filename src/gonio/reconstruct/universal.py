@@ -1,4 +1,4 @@
-"""Universal decoders: MLPs shared by all materials, with the statistics of the latents they were trained with."""
+"""Universal decoders: MLPs shared by all materials, with the statistics of their training latents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from gonio import media
@@ -53,15 +53,15 @@ class UniversalDecoder:
 
 
 def save_universal(path: Path, universal: UniversalDecoder) -> None:
-    tensors = {f"decoder.{k}": v.detach().float().contiguous() for k, v in universal.decoder.state_dict().items()}
+    weights = universal.decoder.state_dict()
+    tensors = {f"decoder.{k}": v.detach().float().contiguous() for k, v in weights.items()}
     tensors |= {"space.mean": universal.space.mean, "space.basis": universal.space.basis.contiguous()}
     metadata = {
         "schema": f"gonio-universal-decoder/{SCHEMA}",
         "spec": json.dumps(universal.decoder.spec.to_json()),
         "provenance": json.dumps(universal.provenance),
     }
-    with media.atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    media.write_bytes(path, save(tensors, metadata=metadata))
 
 
 def read_universal(path: Path) -> UniversalDecoder:
@@ -73,7 +73,8 @@ def read_universal(path: Path) -> UniversalDecoder:
     except (SafetensorError, OSError) as error:
         raise GonioError(f"{path}: not a readable safetensors file ({error})") from None
     if metadata.get("schema") != f"gonio-universal-decoder/{SCHEMA}":
-        raise GonioError(f"{path}: schema {metadata.get('schema')!r}, expected gonio-universal-decoder/{SCHEMA}")
+        found = metadata.get("schema")
+        raise GonioError(f"{path}: schema {found!r}, expected gonio-universal-decoder/{SCHEMA}")
     try:
         spec = MaterialSpec(**json.loads(metadata["spec"]))
         provenance = json.loads(metadata.get("provenance", "{}"))
@@ -84,7 +85,8 @@ def read_universal(path: Path) -> UniversalDecoder:
     try:
         decoder.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise GonioError(f"{path}: weights do not fit the spec ({str(error).splitlines()[-1].strip()})") from None
+        problem = str(error).splitlines()[-1].strip()
+        raise GonioError(f"{path}: weights do not fit the spec ({problem})") from None
     channels = spec.offset_channels + spec.reflectance_channels
     mean, basis = tensors.get("space.mean"), tensors.get("space.basis")
     if mean is None or basis is None or mean.shape != (channels,) or basis.shape != (channels, channels):

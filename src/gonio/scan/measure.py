@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gonio import media
 from gonio.camera import Trajectory, two_phase
+from gonio.environment import EnvironmentMap, mitsuba_to_world
 from gonio.errors import GonioError, UsageError
 from gonio.folders import make_folder
 from gonio.material_video import (
@@ -24,6 +25,7 @@ from gonio.material_video import (
     write_manifest,
     write_preview,
 )
+from gonio.mitsuba_setup import use_mitsuba
 from gonio.pbr import PBRMaterial
 from gonio.progress import progress
 from gonio.scan.scene import MAX_DEPTH, SampleScene, perspective
@@ -153,7 +155,8 @@ def scan(
     if state_path.exists():
         state = media.read_json(state_path, max_bytes=1 << 20)
         if not isinstance(state, dict) or state.get("fingerprint") != identity:
-            raise GonioError(f"{out}: holds a scan of another material or with other settings; choose another --out")
+            problem = "holds a scan of another material or with other settings"
+            raise GonioError(f"{out}: {problem}; choose another --out")
     else:
         media.write_json(state_path, {"fingerprint": identity, "settings": asdict(settings)})
 
@@ -197,29 +200,25 @@ def _is_whole(path: Path, resolution: int) -> bool:
 
 def photograph(
     material: PBRMaterial,
-    environment: Any,
+    environment: EnvironmentMap,
     *,
     settings: ScanSettings | None = None,
     rotate_degrees: float = 0.0,
 ) -> Tensor:
     """The sample from the fixed camera under an environment map, at an irradiance of pi on the sample.
 
-    environment: an EnvironmentMap. Returns [H, W, 3] linear. A white Lambertian sample has radiance 1.
+    Returns [H, W, 3] linear. A white Lambertian sample has radiance 1.
     """
+    use_mitsuba()
     import mitsuba as mi
 
     settings = settings or ScanSettings()
     overhead = two_phase(5).subset([0])
-    turned = environment.rotated(rotate_degrees)
-    up = torch.tensor([0.0, 0.0, 1.0])
-    irradiance = float(turned.irradiance(up).mean())
-    if irradiance <= 0:
-        raise GonioError("environment: no light from above the sample; choose another map or rotation")
-    radiance = turned.radiance * (torch.pi / irradiance)
+    panorama = environment.normalized(irradiance=torch.pi).mitsuba_bitmap()
     emitter = {
         "type": "envmap",
-        "bitmap": mi.Bitmap(np.ascontiguousarray(radiance.numpy(), dtype=np.float32)),
-        "to_world": mi.ScalarTransform4f(turned.mitsuba_to_world().numpy()),
+        "bitmap": mi.Bitmap(np.ascontiguousarray(panorama.numpy(), dtype=np.float32)),
+        "to_world": mi.ScalarTransform4f(mitsuba_to_world(rotate_degrees).numpy()),
     }
     scene = SampleScene(
         material,

@@ -32,7 +32,7 @@ def tessellation(material: PBRMaterial, resolution: int) -> int:
 
 
 def sheet(displacement: Tensor, cells: int, skirt: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """The displaced unit sample as triangles. displacement [H, W] -> positions [V, 3], uv [V, 2], faces [T, 3].
+    """The displaced sample as triangles. displacement [H, W] -> positions [V, 3], uv [V, 2], faces [T, 3].
 
     uv is Gonio's (v up). `skirt` closes the sides down to the lowest point, so that no ray sees the back.
     """
@@ -57,7 +57,8 @@ def sheet(displacement: Tensor, cells: int, skirt: bool = True) -> tuple[Tensor,
         below = torch.arange(rim.shape[0]) + positions.shape[0]
         after, below_after = rim.roll(-1), below.roll(-1)
         walls = [torch.stack([below, below_after, after], -1), torch.stack([below, after, rim], -1)]
-        positions, uv, faces = torch.cat([positions, base]), torch.cat([uv, uv[rim]]), torch.cat([faces, *walls])
+        positions, uv = torch.cat([positions, base]), torch.cat([uv, uv[rim]])
+        faces = torch.cat([faces, *walls])
     return positions, uv, faces
 
 
@@ -88,8 +89,10 @@ def surface(material: PBRMaterial) -> dict[str, Any]:
     }
 
 
-def mesh(positions: Tensor, uv: Tensor, faces: Tensor, bsdf: dict[str, Any], normals: Tensor | None = None) -> Any:
-    """A Mitsuba mesh of tensors; uv is Gonio's and is turned to Mitsuba's (v down). normals: None is all +z."""
+def mesh(
+    positions: Tensor, uv: Tensor, faces: Tensor, bsdf: dict[str, Any], normals: Tensor | None = None
+) -> Any:
+    """A Mitsuba mesh of tensors; uv is Gonio's, turned to Mitsuba's (v down). normals: None is all +z."""
     import mitsuba as mi
 
     properties = mi.Properties()
@@ -183,68 +186,75 @@ class SampleScene:
         """[H, W, 4] linear radiance and coverage."""
         import mitsuba as mi
 
-        return torch.from_numpy(np.array(mi.render(self.scene, sensor=sensor, spp=spp, seed=seed)))
+        number: Any = seed  # every variant takes an int, whatever its stubs say
+        return torch.from_numpy(np.array(mi.render(self.scene, sensor=sensor, spp=spp, seed=number)))
 
     def features(self, sensor: Any, height: int, width: int, per_side: int = 2) -> dict[str, Tensor]:
         """What the camera sees of the sample, averaged over per_side^2 rays a pixel.
 
-        albedo [H, W, 3], normal [H, W, 3] world space, depth [H, W] along the ray (0 where nothing is hit).
+        albedo [H, W, 3], normal [H, W, 3] world space, depth [H, W] from the camera, 0 where nothing is hit.
+        """
+        x, y = _film_points(height, width, per_side)
+        hit, distance, uv = self._trace(sensor, x, y)
+        shape = (height, per_side, width, per_side)
+
+        def mean(values: Tensor) -> Tensor:
+            return values.reshape(*shape, -1).mean((1, 3))
+
+        def seen(values: Tensor) -> Tensor:
+            return mean(torch.where(hit[:, None], fetch(values, uv), torch.zeros(1, 1)))
+
+        depth = (distance * hit).reshape(shape).sum((1, 3)) / hit.reshape(shape).sum((1, 3)).clamp_min(1)
+        return {
+            "albedo": seen(self.material.basecolor),
+            "normal": seen(self.material.normal),
+            "depth": depth,
+        }
+
+    def _trace(self, sensor: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """First hits of camera rays through film points [N]: hit [N], distance [N], Gonio's uv [N, 2].
+
+        The distance is the camera's own; `si.t` would count from the near plane, where rays start.
         """
         import drjit as dr
         import mitsuba as mi
 
-        total = {"albedo": torch.zeros(height, width, 3), "normal": torch.zeros(height, width, 3)}
-        distance, hits = torch.zeros(height, width), torch.zeros(height, width)
-        scalar = "scalar" in str(mi.variant())
-        for sub_y in range(per_side):
-            for sub_x in range(per_side):
-                dx, dy = (sub_x + 0.5) / per_side, (sub_y + 0.5) / per_side
-                if scalar:
-                    hit, t, uv = self._trace_scalar(sensor, height, width, dx, dy)
-                else:
-                    y, x = dr.meshgrid(
-                        dr.arange(mi.Float, height), dr.arange(mi.Float, width), indexing="ij"
-                    )
-                    film = mi.Point2f((x + dx) / width, (y + dy) / height)
-                    ray, _ = sensor.sample_ray(0.0, 0.5, film, mi.Point2f(0.5))
-                    si = self.scene.ray_intersect(ray)
-                    valid = si.is_valid()
-                    hit = torch.from_numpy(np.array(valid)).reshape(height, width)
-                    t = torch.from_numpy(np.array(dr.select(valid, si.t, 0.0))).reshape(height, width)
-                    uv = torch.from_numpy(np.array(dr.select(valid, si.uv, 0.0))).T
-                gonio_uv = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
-                for name, source in (("albedo", self.material.basecolor), ("normal", self.material.normal)):
-                    values = fetch(source, gonio_uv).reshape(height, width, 3)
-                    total[name] += torch.where(hit[..., None], values, torch.zeros_like(values))
-                distance += t
-                hits += hit
-        count = per_side**2
-        return {
-            "albedo": total["albedo"] / count,
-            "normal": total["normal"] / count,
-            "depth": distance / hits.clamp_min(1),
-        }
+        if "scalar" in str(mi.variant()):
+            traced = [self._trace_one(sensor, px, py) for px, py in zip(x.tolist(), y.tolist(), strict=True)]
+            hit, distance, u, v = torch.tensor(traced).T
+        else:
+            film = mi.Point2f(mi.Float(x.numpy()), mi.Float(y.numpy()))
+            ray, _ = sensor.sample_ray(0.0, 0.5, film, mi.Point2f(0.5))
+            si = self.scene.ray_intersect(ray)
+            valid = si.is_valid()
+            reach = dr.norm(si.p - sensor.world_transform() @ mi.Point3f(0.0))
+            columns = [dr.select(valid, c, 0.0) for c in (1.0, reach, si.uv.x, si.uv.y)]
+            dr.eval(columns)
+            hit, distance, u, v = (torch.from_numpy(np.array(mi.Float(c))) for c in columns)
+        return hit > 0, distance, torch.stack([u, 1 - v], -1)
 
-    def _trace_scalar(
-        self, sensor: Any, height: int, width: int, dx: float, dy: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _trace_one(self, sensor: Any, x: float, y: float) -> list[float]:
+        import drjit as dr
         import mitsuba as mi
 
-        hit, t = torch.zeros(height, width, dtype=torch.bool), torch.zeros(height, width)
-        uv = torch.zeros(height * width, 2)
-        for y in range(height):
-            for x in range(width):
-                film = mi.Point2f((x + dx) / width, (y + dy) / height)
-                ray, _ = sensor.sample_ray(0.0, 0.5, film, mi.Point2f(0.5))
-                si = self.scene.ray_intersect(ray)
-                if si.is_valid():
-                    hit[y, x], t[y, x] = True, float(si.t)
-                    uv[y * width + x] = torch.tensor([float(si.uv.x), float(si.uv.y)])
-        return hit, t, uv
+        ray, _ = sensor.sample_ray(0.0, 0.5, mi.Point2f(x, y), mi.Point2f(0.5))
+        si = self.scene.ray_intersect(ray)
+        if not si.is_valid():
+            return [0.0] * 4
+        reach = float(dr.norm(si.p - sensor.world_transform() @ mi.Point3f(0.0)))
+        return [1.0, reach, float(si.uv.x), float(si.uv.y)]
+
+
+def _film_points(height: int, width: int, per_side: int) -> tuple[Tensor, Tensor]:
+    """per_side^2 regular points in every pixel, film coordinates in [0, 1]; [H * s * W * s] each."""
+    rows = (torch.arange(height * per_side) + 0.5) / (height * per_side)
+    columns = (torch.arange(width * per_side) + 0.5) / (width * per_side)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return x.reshape(-1).contiguous(), y.reshape(-1).contiguous()
 
 
 def perspective(position: Tensor, up: Tensor, fov: float, height: int, width: int) -> Any:
-    """A Mitsuba camera looking at the sample's centre; box filter, so that a pixel is the mean over its square."""
+    """A Mitsuba camera looking at the sample's centre; box filter: a pixel is the mean over its square."""
     import mitsuba as mi
 
     return mi.load_dict(

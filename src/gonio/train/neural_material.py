@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gonio.blocks import for_each_block
+from gonio.blocks import for_each_block, whole_blocks
 from gonio.camera import ORBIT_DISTANCE
 from gonio.color import log_encode
 from gonio.data.heightfield import HeightFieldBatch, shade
@@ -31,15 +31,19 @@ from gonio.reconstruct.universal import LatentSpace, UniversalDecoder
 
 @dataclass(frozen=True, kw_only=True)
 class UniversalRecipe:
-    """The auto-decoder's settings. size: texels per side of a training material; group: materials a step."""
+    """The auto-decoder's settings. size: texels per side of a training material.
+
+    Each step works on `groups` groups of `group` materials, each group on a core of its own.
+    """
 
     hidden_width: int = 64
     hidden_layers: int = 4
     materials: int = 256
     size: int = 64
-    group: int = 16
+    group: int = 8
+    groups: int = 2
     points: int = 2048
-    steps: int = 9000
+    steps: int = 6000
     coarse_share: float = 0.3
     texture_rate: float = 0.02
     decoder_rate: float = 1e-3
@@ -50,7 +54,7 @@ class UniversalRecipe:
 RECIPES: dict[str, UniversalRecipe] = {
     "universal-64x4": UniversalRecipe(),
     "universal-32x2": UniversalRecipe(hidden_width=32, hidden_layers=2),
-    "smoke": UniversalRecipe(materials=8, size=16, group=4, points=512, steps=40),
+    "smoke": UniversalRecipe(materials=8, size=16, group=2, points=512, steps=40),
 }
 
 # Zenith angles of training views and lights reach a little beyond the cross-joined set's.
@@ -114,12 +118,32 @@ class AutoDecoder:
 
     def advance(self) -> float:
         """One gradient step on one group of materials; returns its mean square log error."""
-        recipe, spec = self.recipe, self.decoder.spec
+        recipe = self.recipe
         if self.step == int(recipe.coarse_share * recipe.steps) and self.codes[0].shape[1] < recipe.size:
             self.refine()
         generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + self.step)
-        index = int(torch.randint(len(self.batches), (), generator=generator))
+        chosen = torch.randperm(len(self.batches), generator=generator)[: recipe.groups].tolist()
+        results = for_each_block(len(chosen), lambda i, _: self._gradients(chosen[i], i), size=1)
+        losses, gradients = zip(*results, strict=True)
+        loss = sum(losses) / len(losses)
+        if not math.isfinite(loss):
+            raise GonioError(f"training: the loss is not finite at step {self.step}; lower the rates")
+        for parameter, *parts in zip(self.decoder.parameters(), *gradients, strict=True):
+            parameter.grad = torch.stack(parts).mean(0)
+        rate = self.rate()
+        self.optimizer.param_groups[0]["lr"] = recipe.decoder_rate * rate
+        self.optimizer.step()
+        for index in chosen:
+            self.code_optimizers[index].param_groups[0]["lr"] = recipe.texture_rate * rate
+            self.code_optimizers[index].step()
+        self.step += 1
+        return loss
+
+    def _gradients(self, index: int, stream: int) -> tuple[float, list[Tensor]]:
+        """One group on fresh points: sets its codes' gradient; returns its loss and the decoder's gradient."""
+        recipe, spec = self.recipe, self.decoder.spec
         batch, code = self.batches[index], self.codes[index]
+        generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + self.step * 64 + stream)
         shape = (recipe.group, recipe.points)
         uv = torch.rand(*shape, 2, generator=generator)
         camera, light = random_places(shape, generator), random_places(shape, generator)
@@ -131,31 +155,21 @@ class AutoDecoder:
         values = code.detach()
         T_off, T_rgb = values[..., :split].contiguous(), values[..., split:].contiguous()
         T_off.requires_grad_(True), T_rgb.requires_grad_(True)
-        off_sink, rgb_sink = torch.zeros_like(T_off), torch.zeros_like(T_rgb)
-        self.optimizer.zero_grad(set_to_none=True)
-
-        def material(start: int, stop: int) -> float:
-            total = 0.0
-            for i in range(start, stop):
-                estimate = log_value(
-                    self.decoder, T_off[i], T_rgb[i], at.uv[i], at.wi[i], at.wo[i], (off_sink[i], rgb_sink[i])
-                )
-                loss = (estimate - target[i]).square().sum() / target.numel()
-                loss.backward()
-                total += loss.item()
-            return total
-
-        loss = sum(for_each_block(recipe.group, material, size=1))
-        if not math.isfinite(loss):
-            raise GonioError(f"training: the loss is not finite at step {self.step}; lower the rates")
-        code.grad = torch.cat([off_sink, rgb_sink], -1) + (2 * recipe.prior / values.numel()) * values
-        rate = self.rate()
-        self.optimizer.param_groups[0]["lr"] = recipe.decoder_rate * rate
-        self.code_optimizers[index].param_groups[0]["lr"] = recipe.texture_rate * rate
-        self.optimizer.step()
-        self.code_optimizers[index].step()
-        self.step += 1
-        return loss
+        sinks = torch.zeros_like(T_off), torch.zeros_like(T_rgb)
+        parameters = list(self.decoder.parameters())
+        gradient = [torch.zeros_like(p) for p in parameters]
+        total = 0.0
+        for i in range(recipe.group):
+            estimate = log_value(
+                self.decoder, T_off[i], T_rgb[i], at.uv[i], at.wi[i], at.wo[i], (sinks[0][i], sinks[1][i])
+            )
+            loss = (estimate - target[i]).square().sum() / target.numel()
+            found = torch.autograd.grad(loss, [*parameters, T_off, T_rgb], allow_unused=True)
+            for whole, part in zip(gradient, found, strict=False):
+                whole += part
+            total += loss.item()
+        code.grad = torch.cat(sinks, -1) + (2 * recipe.prior / values.numel()) * values
+        return total, gradient
 
     def latent_space(self) -> LatentSpace:
         """Mean and Cholesky factor of the covariance of all training latents."""
@@ -209,7 +223,8 @@ def train_universal(
         trainer.restore(load_checkpoint(checkpoint, identity))
     saved, smooth = time.monotonic(), math.nan
     while trainer.step < recipe.steps:
-        loss = trainer.advance()
+        with whole_blocks():
+            loss = trainer.advance()
         smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
         if report is not None:
             report(trainer.step, smooth)

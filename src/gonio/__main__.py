@@ -1,0 +1,7 @@
+"""python -m gonio."""
+
+import sys
+
+from gonio.cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""gonio evaluate: the papers' metrics from one command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, Suppress, arg, subcommand
+
+from gonio.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gonio.evaluate.reconstruction import Case
+    from gonio.material_video import MaterialVideo
+    from gonio.neural_material import NeuralMaterial
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReconstruction:
+    """Scan materials, reconstruct them, and measure the result on 81 views and lights it never saw.
+
+    Results are written after every material; those that are already in the file are not made again, unless a
+    contact sheet is asked for. Scans are kept in the cache folder ($GONIO_CACHE).
+
+    Example: gonio evaluate reconstruction maps/moss maps/brick --views 17 --out results.json
+    """
+
+    maps: Annotated[Positional[tuple[Path, ...]], arg(metavar="MAPS...", help_behavior_hint="(one or more)")]
+    """Folders of PBR maps."""
+    out: Path
+    """JSON file to write."""
+    method: Literal["optimize", "scratch"] = "optimize"
+    """optimize starts from the universal decoder, scratch from random numbers."""
+    views: Literal[17, 81] = 17
+    """Frames of the two-phase trajectory to reconstruct from."""
+    resolution: int = 256
+    """Pixels of the frames and texels of the material, per side."""
+    upper_bound: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """Reconstruct from the 81 test frames themselves: what the representation can do at best."""
+    contact_sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None
+    """Picture to write: truth, reconstruction, FLIP error and offset map of each material."""
+
+    resume: ClassVar[str] = "run the same command again to go on after the last whole material"
+
+    def run(self) -> None:
+        from gonio.color import linear_from_srgb
+        from gonio.evaluate import results
+        from gonio.evaluate.metrics import lpips_unavailable
+        from gonio.evaluate.reconstruction import evaluate_case, make_case
+        from gonio.folders import make_folder
+        from gonio.map_names import find_maps
+        from gonio.media import write_image
+        from gonio.pbr import load_material_maps
+        from gonio.pictures import contact_sheet
+        from gonio.scan import ScanSettings
+
+        names = [path.resolve().name for path in self.maps]
+        self._check(names)
+        ScanSettings(resolution=self.resolution)  # its limits
+        for folder in self.maps:
+            find_maps(folder)
+        make_folder(self.out.parent)
+        settings: dict[str, Any] = {
+            "method": f"{self.method} upper bound" if self.upper_bound else self.method,
+            "views": 81 if self.upper_bound else self.views,
+            "resolution": self.resolution,
+        }
+        rows = results.load_rows(self.out, settings)
+        pictures: list[list[Tensor]] = []
+        labels: list[list[str]] = []
+        for index, (name, folder) in enumerate(zip(names, self.maps, strict=True)):
+            known = [row for row in rows if row["material"] == name]
+            if known and self.contact_sheet is None:
+                print(f"{index + 1}/{len(names)} {name}: {known[0]['psnr']:.2f} dB, from {self.out}")
+                continue
+            views = 0 if self.upper_bound else self.views
+            case = make_case(load_material_maps(folder), views=views, resolution=self.resolution)
+            measured, estimate = evaluate_case(case, self._reconstruct)
+            reason = lpips_unavailable(case.truth.frames.shape)
+            row = results.make_row(name, settings, measured, {"lpips": reason} if reason else {})
+            rows = [other for other in rows if other["material"] != name] + [row]
+            results.save_rows(self.out, rows)
+            seconds = f"{row['seconds']:.1f} s"
+            print(f"{index + 1}/{len(names)} {name}: {row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}, {seconds}")
+            if self.contact_sheet is not None:
+                shown = _pictures(case, estimate)
+                pictures.append(list(shown.values()))
+                labels.append([f"{name}: {label}" if label == "truth" else label for label in shown])
+        if self.contact_sheet is not None:
+            write_image(self.contact_sheet, linear_from_srgb(contact_sheet(pictures, labels)))
+        print(f"{self.out}: {len(rows)} materials, mean {_mean(rows):.2f} dB")
+
+    def _check(self, names: list[str]) -> None:
+        if not names:
+            raise UsageError("no materials; name one folder of maps or more")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise UsageError(f"two folders are called {twice[0]}; rename one, rows are told apart by name")
+        if self.out.suffix.lower() != ".json":
+            raise UsageError(f"--out {self.out}: results are JSON; name it .json")
+        if self.contact_sheet is not None and self.contact_sheet.suffix.lower() not in (".png", ".jpg"):
+            raise UsageError(f"--contact-sheet {self.contact_sheet}: name it .png or .jpg")
+
+    def _reconstruct(self, video: MaterialVideo) -> NeuralMaterial:
+        from gonio.reconstruct.optimize import OPTIMIZE, SCRATCH
+        from gonio.reconstruct.run import fit_shown
+
+        settings = OPTIMIZE if self.method == "optimize" else SCRATCH
+        return fit_shown(video, settings, size=self.resolution, title=f"Fitting ({self.method})")[0]
+
+
+def _mean(rows: list[dict[str, Any]]) -> float:
+    return sum(row["psnr"] for row in rows) / len(rows)
+
+
+# Seen from the zenith, lit from 69 degrees at an azimuth of 45: a frame in which relief shows.
+_SHOWN_FRAME = 2
+
+
+def _pictures(case: Case, estimate: NeuralMaterial) -> dict[str, Tensor]:
+    """Truth, reconstruction, FLIP error and horizontal offset of one unseen frame, display-encoded."""
+    import torch
+
+    from gonio.color import srgb_from_linear
+    from gonio.evaluate.metrics import flip_map
+    from gonio.evaluate.reconstruction import render_truth_views
+    from gonio.pictures import error_picture, offset_picture
+
+    truth = case.truth.subset([_SHOWN_FRAME])
+    shown = srgb_from_linear(render_truth_views(estimate, truth))
+    wanted = srgb_from_linear(truth.frames)
+    size = truth.frames.shape[1]
+    ramp = (torch.arange(size) + 0.5) / size
+    v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
+    slanted = torch.nn.functional.normalize(torch.tensor([1.0, 0.0, 1.0]), dim=0).expand(size * size, 3)
+    with torch.no_grad():
+        offset = estimate.offset(torch.stack([u, v], -1).reshape(-1, 2), slanted).reshape(size, size, 2)
+    limit = max(float(offset.abs().max()), 1e-3)
+    return {
+        "truth": wanted[0],
+        "reconstruction": shown[0],
+        "FLIP error": error_picture(flip_map(wanted, shown)[0]),
+        f"u offset, 45 degrees, +-{limit:.3f}": offset_picture(offset, limit)[0],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure how good results are.
+
+    Example: gonio evaluate reconstruction maps/moss --out results.json
+    """
+
+    command: Annotated[EvaluateReconstruction, subcommand("reconstruction")] | Annotated[None, Suppress]
+    """What to measure."""

@@ -1,0 +1,71 @@
+"""gonio reconstruct: a material video -> a neural material."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from gonio.errors import UsageError
+
+MIN_TEXELS, MAX_TEXELS = 8, 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct:
+    """Fit a neural material to a material video.
+
+    The state is kept beside the output (FILE.safetensors.fit) until the fit is done, so a stopped fit goes on
+    where it was.
+
+    Example: gonio reconstruct scans/moss --out moss.safetensors
+    """
+
+    video: Annotated[Positional[Path], arg(metavar="VIDEO_OR_DIR")]
+    """Folder written by gonio scan, an mp4, or a folder of frames."""
+    out: Path
+    """Material file to write, .safetensors."""
+    method: Literal["optimize", "scratch"] = "optimize"
+    """optimize starts from the universal decoder, scratch from random numbers."""
+    views: Annotated[Literal[17, 81] | None, arg(metavar="{17,81}", help_behavior_hint="")] = None
+    """Use this many frames of an 81-frame video; all when left out."""
+    decoder: Literal["64x4", "32x2"] = "64x4"
+    """Width x hidden layers of the two MLPs."""
+    resolution: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """Texels per side; the frames' shorter side when left out."""
+    seed: int = 0
+    """Seed of the fit."""
+
+    resume: ClassVar[str] = "run the same command again to go on from the checkpoint beside the output"
+
+    def run(self) -> None:
+        from gonio.folders import make_folder
+        from gonio.material_file import SUFFIX, save_material
+        from gonio.material_video import load_material_video
+        from gonio.reconstruct.optimize import OPTIMIZE, SCRATCH
+        from gonio.reconstruct.run import chosen_views, fit_shown, provenance_of
+
+        if self.out.suffix.lower() != SUFFIX:
+            raise UsageError(f"--out {self.out}: a material file ends in {SUFFIX}; rename it")
+        if self.resolution is not None and not MIN_TEXELS <= self.resolution <= MAX_TEXELS:
+            raise UsageError(f"--resolution {self.resolution}: allowed are {MIN_TEXELS} to {MAX_TEXELS}")
+        started = time.perf_counter()
+        video = chosen_views(load_material_video(self.video), self.views)
+        make_folder(self.out.parent)
+        base = OPTIMIZE if self.method == "optimize" else SCRATCH
+        settings = replace(base, decoder=self.decoder, seed=self.seed)
+        material, psnr = fit_shown(
+            video,
+            settings,
+            size=self.resolution,
+            checkpoint=self.out.with_name(self.out.name + ".fit"),
+            provenance=provenance_of(video, self.video, self.method, settings),
+            title=f"Fitting ({self.method})",
+        )
+        save_material(self.out, material)
+        height, width = material.resolution
+        made = f"{width}x{height} texels from {video.frames.shape[0]} frames"
+        print(f"{self.out}: {made}, {psnr:.1f} dB on them, {time.perf_counter() - started:.1f} s")

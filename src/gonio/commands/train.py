@@ -1,0 +1,68 @@
+"""gonio train: the recipes that make the bundled weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Suppress, arg, subcommand
+
+from gonio.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainNeuralMaterial:
+    """Train a universal decoder on streamed procedural materials and, if given, folders of maps.
+
+    The state is kept beside the output (FILE.safetensors.train) until the training is done.
+
+    Example: gonio train neural-material --recipe smoke --out decoder.safetensors
+    """
+
+    out: Path
+    """Decoder file to write, .safetensors."""
+    recipe: str = "universal-64x4"
+    """universal-64x4, universal-32x2, or smoke (seconds, for a try)."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
+    """Folders of PBR maps to train on besides the procedural materials."""
+
+    resume: ClassVar[str] = "run the same command again to go on from the checkpoint beside the output"
+
+    def run(self) -> None:
+        from gonio.folders import make_folder
+        from gonio.progress import progress
+        from gonio.reconstruct.universal import save_universal
+        from gonio.train.neural_material import RECIPES, train_universal
+
+        if self.recipe not in RECIPES:
+            raise UsageError(f"--recipe {self.recipe}: known are {', '.join(RECIPES)}")
+        if self.out.suffix.lower() != ".safetensors":
+            raise UsageError(f"--out {self.out}: a decoder file ends in .safetensors")
+        recipe = RECIPES[self.recipe]
+        if len(self.maps) > recipe.materials:
+            raise UsageError(f"--maps: {len(self.maps)} folders, the recipe takes {recipe.materials}")
+        make_folder(self.out.parent)
+        checkpoint = self.out.with_name(self.out.name + ".train")
+        done = 0
+        with progress(f"Training {self.recipe}", recipe.steps) as step:
+
+            def report(now: int, loss: float) -> None:
+                nonlocal done
+                step(now - done, f"loss {loss:.5f}")
+                done = now
+
+            universal = train_universal(recipe, list(self.maps), checkpoint=checkpoint, report=report)
+        save_universal(self.out, universal)
+        print(f"{self.out}: {self.recipe}, loss {universal.provenance['loss']:.5f}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a model from scratch.
+
+    Example: gonio train neural-material --recipe smoke --out decoder.safetensors
+    """
+
+    command: Annotated[TrainNeuralMaterial, subcommand("neural-material")] | Annotated[None, Suppress]
+    """What to train."""
