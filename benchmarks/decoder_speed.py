@@ -35,7 +35,9 @@ def main() -> None:
     uv = torch.rand(POINTS, 2)
     wi, wo = (normalize(torch.randn(POINTS, 3), dim=-1).abs() for _ in range(2))
     print(f"{torch.get_num_threads()} threads; sgemm 2048^3; {POINTS} points on 256x256 textures")
-    print(f"{'decoder':8} {'sgemm GF/s':>10} {'evaluate GF/s':>14} {'share':>6} {'+ gradients':>12} {'share':>6}")
+    print(
+        f"{'decoder':8} {'sgemm GF/s':>10} {'evaluate GF/s':>14} {'share':>6} {'+ gradients':>12} {'share':>6}"
+    )
     for width, layers in ((64, 4), (32, 2)):
         spec = MaterialSpec(hidden_width=width, hidden_layers=layers)
         T_off, T_rgb = torch.randn(256, 256, 12), torch.randn(256, 256, 12)

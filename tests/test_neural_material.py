@@ -206,7 +206,8 @@ def test_decoder_cost_is_counted_from_the_widths():
     weights = [p for name, p in Decoder(spec).named_parameters() if name.endswith("weight")]
     assert spec.flops_per_point == 2 * sum(w.numel() for w in weights)
     assert spec.offset_widths == [14, 64, 64, 64, 64, 2]
-    assert spec.reflectance_widths == [16, 64, 64, 64, 64, 3]
+    assert spec.reflectance_widths == [21, 64, 64, 64, 64, 3]
+    assert MaterialSpec(directions="projected xy").reflectance_widths == [16, 64, 64, 64, 64, 3]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class MaterialSpec:
     wrap: Literal["repeat", "clamp", "mirror"] = "repeat"
     color_space: Literal["linear Rec.709"] = "linear Rec.709"
     encoding: Literal["log1p-softplus"] = "log1p-softplus"
-    directions: Literal["projected xy"] = "projected xy"
+    directions: Literal["projected xy", "projected xy, half vector"] = "projected xy, half vector"
 
     def __post_init__(self) -> None:
         limits = {
@@ -60,7 +60,7 @@ class MaterialSpec:
             "wrap": ("repeat", "clamp", "mirror"),
             "color_space": ("linear Rec.709",),
             "encoding": ("log1p-softplus",),
-            "directions": ("projected xy",),
+            "directions": ("projected xy", "projected xy, half vector"),
             "cosine_included": (True, False),
         }
         for name, allowed in fixed.items():
@@ -74,7 +74,13 @@ class MaterialSpec:
 
     @property
     def reflectance_widths(self) -> list[int]:
-        return [self.reflectance_channels + 4, *[self.hidden_width] * self.hidden_layers, 3]
+        inputs = self.reflectance_channels + self.direction_inputs
+        return [inputs, *[self.hidden_width] * self.hidden_layers, 3]
+
+    @property
+    def direction_inputs(self) -> int:
+        """How many numbers M_rgb is told about the two directions."""
+        return 4 if self.directions == "projected xy" else 9
 
     @property
     def flops_per_point(self) -> int:
@@ -125,12 +131,26 @@ class Decoder(nn.Module):
 
     def log_value(self, features: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
         """log(1 + gain pi value): features [N, C_rgb], wi, wo [N, 3] -> [N, 3], >= 0."""
-        encoded = self.M_rgb(torch.cat([features, wi[:, :2], wo[:, :2]], -1))
+        encoded = self.M_rgb(torch.cat([features, *encode_directions(wi, wo, self.spec.directions)], -1))
         return nn.functional.softplus(encoded)
 
     def value(self, features: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
         """features [N, C_rgb], wi, wo [N, 3] -> value [N, 3] in 1/sr, >= 0."""
         return value_from_log(self.log_value(features, wi, wo), self.spec)
+
+
+def encode_directions(wi: Tensor, wo: Tensor, directions: str) -> list[Tensor]:
+    """What M_rgb is told about wi, wo [N, 3]: columns to concatenate.
+
+    The projected xy of both and, unless the spec has only those (as in the paper), the projected half vector,
+    both cosines and the cosine of the difference angle: highlights, falloff and Fresnel follow from these
+    directly, so a small network extrapolates them to angles it has not seen.
+    """
+    plain = [wi[:, :2], wo[:, :2]]
+    if directions == "projected xy":
+        return plain
+    half = nn.functional.normalize(wi + wo, dim=-1)
+    return [*plain, half[:, :2], wi[:, 2:], wo[:, 2:], (wi * half).sum(-1, keepdim=True)]
 
 
 def value_from_log(log_value: Tensor, spec: MaterialSpec) -> Tensor:

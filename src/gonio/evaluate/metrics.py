@@ -107,29 +107,41 @@ def ssim(truth_display: Tensor, estimate_display: Tensor, mask: Tensor | None = 
     return _masked_mean(similarity.mean(1), whole)
 
 
+# FLIP's widest filter (contrast sensitivity, blue-yellow) at 67 pixels per degree.
+FLIP_REACH = 16
+
+
 def flip_map(truth_display: Tensor, estimate_display: Tensor, mask: Tensor | None = None) -> Tensor:
     """LDR-FLIP error of every pixel [F, H, W] in [0, 1] (Andersson et al. 2020), at 67 pixels per degree.
 
-    The mask's outside is the same in both pictures, so its difference does not leak in through the filters.
+    The mask's outside is the same in both pictures, so its difference does not leak in through the filters,
+    and what lies farther from the mask than they reach needs no work.
     """
     _check(truth_display, estimate_display, mask)
-    inside = _expand(mask, truth_display)[..., None]
-    estimate = torch.where(inside, estimate_display, truth_display)
-    maps = [
-        torch.from_numpy(
-            evaluate_flip(
-                x.detach().cpu().float().clamp(0, 1).contiguous().numpy(),
-                y.detach().cpu().float().clamp(0, 1).contiguous().numpy(),
-                "LDR",
-                inputsRGB=True,
-                applyMagma=False,
-                computeMeanError=False,
-                parameters={},
-            )[0]
-        )[..., 0]
-        for x, y in zip(truth_display, estimate, strict=True)
-    ]
-    return torch.stack(maps).to(truth_display)
+    inside = _expand(mask, truth_display)
+    estimate = torch.where(inside[..., None], estimate_display, truth_display)
+    maps = torch.zeros(truth_display.shape[:3])
+    for index in range(truth_display.shape[0]):
+        rows, columns = (_reach(inside[index].any(1 - axis)) for axis in (0, 1))
+        if rows is None or columns is None:
+            continue
+        truth, changed = (
+            t[index, rows, columns].detach().cpu().float().clamp(0, 1).contiguous().numpy()
+            for t in (truth_display, estimate)
+        )
+        result = evaluate_flip(
+            truth, changed, "LDR", inputsRGB=True, applyMagma=False, computeMeanError=False, parameters={}
+        )
+        maps[index, rows, columns] = torch.from_numpy(result[0])[..., 0]
+    return maps.to(truth_display)
+
+
+def _reach(touched: Tensor) -> slice | None:
+    """The extent of the true entries [N], widened by what FLIP's filters reach."""
+    where = touched.nonzero()[:, 0]
+    if where.numel() == 0:
+        return None
+    return slice(max(0, int(where[0]) - FLIP_REACH), int(where[-1]) + 1 + FLIP_REACH)
 
 
 def flip(truth_display: Tensor, estimate_display: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -71,7 +71,9 @@ class FitSettings:
             steps = self.coarse_steps if index == 0 else self.fine_steps
             batch = min(self.coarse_batch * 2**index, self.fine_batch)
             result.append(
-                Level(size=size // shrink, shrink=shrink, steps=max(1, round(steps * self.effort)), batch=batch)
+                Level(
+                    size=size // shrink, shrink=shrink, steps=max(1, round(steps * self.effort)), batch=batch
+                )
             )
         return result
 
@@ -89,7 +91,7 @@ class Progress:
 
 
 class Fit:
-    """The state of a running fit: whitened latents and decoder, their optimizers, and where in the schedule."""
+    """The state of a running fit: whitened latents, decoder, their optimizers, the place in the schedule."""
 
     def __init__(self, settings: FitSettings, size: int) -> None:
         self.settings = settings
@@ -107,7 +109,9 @@ class Fit:
             )
         start = self.levels[0].size
         channels = self.space.mean.numel()
-        self.code = torch.zeros(start, start, channels) if settings.universal else torch.randn(start, start, channels)
+        self.code = (
+            torch.zeros(start, start, channels) if settings.universal else torch.randn(start, start, channels)
+        )
         self.level, self.step = 0, 0
         self.sinks: list[tuple[Tensor, Tensor]] = []
         self.new_optimizers()
@@ -212,7 +216,9 @@ class Fit:
         losses, displays, totals = zip(*for_each_block(workers, work, size=1), strict=True)
         loss, display = sum(losses), sum(displays)
         if not math.isfinite(loss):
-            raise GonioError(f"fit: the loss is not finite at step {self.done_steps}; check the video for NaN")
+            raise GonioError(
+                f"fit: the loss is not finite at step {self.done_steps}; check the video for NaN"
+            )
         for parameter, *gradients in zip(parameters, *totals, strict=True):
             parameter.grad = functools.reduce(torch.add, gradients)
         for sinks in self.sinks[1:]:
@@ -244,7 +250,9 @@ def enlarge(texture: Tensor, size: int) -> Tensor:
     padded = torch.cat([padded[:, -1:], padded, padded[:, :1]], 1)
     place = (ramp + 1 + 0.5) / (old + 2) * 2 - 1
     grid = torch.stack(torch.meshgrid(place, place, indexing="ij")[::-1], -1)[None]
-    return grid_sample(padded.permute(2, 0, 1)[None], grid, align_corners=False)[0].permute(1, 2, 0).contiguous()
+    return (
+        grid_sample(padded.permute(2, 0, 1)[None], grid, align_corners=False)[0].permute(1, 2, 0).contiguous()
+    )
 
 
 def fit(
@@ -265,7 +273,11 @@ def fit(
     """
     size = size or min(video.frames.shape[1:3])
     state = Fit(settings, size)
-    identity = {"settings": repr(settings), "size": str(size), "video": str(float(video.frames.double().sum()))}
+    identity = {
+        "settings": repr(settings),
+        "size": str(size),
+        "video": str(float(video.frames.double().sum())),
+    }
     if checkpoint is not None and checkpoint.exists():
         state.restore(load_checkpoint(checkpoint, identity))
     with whole_blocks():

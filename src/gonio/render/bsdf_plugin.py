@@ -253,9 +253,19 @@ class NeuMIP:
         along_u, along_v = neumip_network.evaluate(layers.offset_layers, [*features, wo.x, wo.y])
         shift = mi.Vector2f(dr.tanh(along_u), -dr.tanh(along_v)) * spec.max_offset
         features = self.textures["T_rgb"].eval(uv + shift, active)
-        encoded = neumip_network.evaluate(layers.reflectance_layers, [*features, wi.x, wi.y, wo.x, wo.y])
+        directions = _encode_directions(wi, wo, spec.directions)
+        encoded = neumip_network.evaluate(layers.reflectance_layers, [*features, *directions])
         # expm1(softplus(y)) = exp(y)
         return dr.exp(dr.minimum(mi.Color3f(encoded), _MAX_LOG_VALUE)) / (spec.gain * math.pi)
+
+
+def _encode_directions(wi: Any, wo: Any, directions: str) -> list[Any]:
+    """`neural_material.encode_directions`, in Dr.Jit."""
+    plain = [wi.x, wi.y, wo.x, wo.y]
+    if directions == "projected xy":
+        return plain
+    half = dr.normalize(wi + wo)
+    return [*plain, half.x, half.y, wi.z, wo.z, dr.dot(wi, half)]
 
 
 class _Tangents:

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gonio.neural_material import NeuralMaterial, fetch
+from gonio.neural_material import NeuralMaterial, encode_directions, fetch
 from gonio.render.lobes import Lobes, fit_lobes
 
 # exp(80) is the largest round exponent a float32 holds.
@@ -66,15 +66,14 @@ class NeuralSurface:
     def evaluate(
         self, uv: Tensor, wo: Tensor, wi_light: Tensor, lit: Tensor, wi_sampled: Tensor
     ) -> tuple[Tensor, Tensor]:
-        spec, view = self.spec, wo[:, :2]
-        raw = _run(self.M_off, torch.cat([fetch(self.T_off, uv, spec.wrap), view], 1))
+        spec = self.spec
+        raw = _run(self.M_off, torch.cat([fetch(self.T_off, uv, spec.wrap), wo[:, :2]], 1))
         features = fetch(self.T_rgb, uv + spec.max_offset * raw.tanh_(), spec.wrap)
         # Many hits see no light at their light sample: those are left out of the network.
         rows = lit.nonzero()[:, 0]
         wi = torch.cat([wi_sampled, wi_light[rows]])
-        inputs = torch.cat(
-            [torch.cat([features, features[rows]]), wi[:, :2], torch.cat([view, view[rows]])], 1
-        )
+        directions = encode_directions(wi, torch.cat([wo, wo[rows]]), spec.directions)
+        inputs = torch.cat([torch.cat([features, features[rows]]), *directions], 1)
         # expm1(softplus(y)) = exp(y)
         value = _run(self.M_rgb, inputs).clamp_max_(MAX_LOG_VALUE).exp_().mul_(1 / (spec.gain * math.pi))
         if not spec.cosine_included:

@@ -253,8 +253,14 @@ def _film_points(height: int, width: int, per_side: int) -> tuple[Tensor, Tensor
     return x.reshape(-1).contiguous(), y.reshape(-1).contiguous()
 
 
-def perspective(position: Tensor, up: Tensor, fov: float, height: int, width: int) -> Any:
-    """A Mitsuba camera looking at the sample's centre; box filter: a pixel is the mean over its square."""
+def perspective(
+    position: Tensor, up: Tensor, fov: float, height: int, width: int, sampler: str = "multijitter"
+) -> Any:
+    """A Mitsuba camera looking at the sample's centre; box filter: a pixel is the mean over its square.
+
+    Most of a scan's noise is texture detail inside a pixel, so stratified samples beat four times as many
+    independent ones (docs/RESULTS.md).
+    """
     import mitsuba as mi
 
     return mi.load_dict(
@@ -263,9 +269,7 @@ def perspective(position: Tensor, up: Tensor, fov: float, height: int, width: in
             "fov": fov,
             "fov_axis": "x",
             "near_clip": NEAR_CLIP,
-            # Most of the noise is texture detail inside a pixel: stratified samples beat four times as many
-            # independent ones.
-            "sampler": {"type": "multijitter"},
+            "sampler": {"type": sampler},
             "to_world": mi.ScalarTransform4f().look_at(
                 origin=position.tolist(), target=[0.0, 0.0, 0.0], up=up.tolist()
             ),

@@ -38,15 +38,15 @@ class UniversalRecipe:
 
     hidden_width: int = 64
     hidden_layers: int = 4
-    materials: int = 256
+    materials: int = 384
     size: int = 64
-    group: int = 8
+    group: int = 16
     groups: int = 2
-    points: int = 2048
+    points: int = 1024
     steps: int = 6000
     coarse_share: float = 0.3
-    texture_rate: float = 0.02
-    decoder_rate: float = 1e-3
+    texture_rate: float = 0.05
+    decoder_rate: float = 2.5e-3
     prior: float = 1e-3
     seed: int = 0
 
@@ -83,10 +83,14 @@ class AutoDecoder:
 
     def __init__(self, recipe: UniversalRecipe, materials: list[PBRMaterial]) -> None:
         if len(materials) % recipe.group:
-            raise GonioError(f"{len(materials)} training materials are not a multiple of the group {recipe.group}")
+            raise GonioError(
+                f"{len(materials)} training materials are not a multiple of the group {recipe.group}"
+            )
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.decoder = Decoder(MaterialSpec(hidden_width=recipe.hidden_width, hidden_layers=recipe.hidden_layers))
+        self.decoder = Decoder(
+            MaterialSpec(hidden_width=recipe.hidden_width, hidden_layers=recipe.hidden_layers)
+        )
         self.optimizer = torch.optim.Adam(self.decoder.parameters(), lr=1.0, betas=(0.9, 0.99), fused=True)
         spec = self.decoder.spec
         self.channels = spec.offset_channels + spec.reflectance_channels
@@ -140,7 +144,7 @@ class AutoDecoder:
         return loss
 
     def _gradients(self, index: int, stream: int) -> tuple[float, list[Tensor]]:
-        """One group on fresh points: sets its codes' gradient; returns its loss and the decoder's gradient."""
+        """One group, fresh points: sets its codes' gradient; returns its loss and the decoder's gradient."""
         recipe, spec = self.recipe, self.decoder.spec
         batch, code = self.batches[index], self.codes[index]
         generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + self.step * 64 + stream)
