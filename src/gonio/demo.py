@@ -12,13 +12,13 @@ from gonio.camera import cross_joined, two_phase
 from gonio.color import srgb_from_linear
 from gonio.data.procedural import sample_material
 from gonio.evaluate.metrics import flip_map, frame_metrics, lpips_unavailable
-from gonio.evaluate.reconstruction import render_truth_views
+from gonio.evaluate.reconstruction import offset_map, render_truth_views
 from gonio.folders import make_folder
 from gonio.material_file import save_material
 from gonio.material_video import MaterialVideo
 from gonio.neural_material import NeuralMaterial
 from gonio.pbr import PBRMaterial, save_material_maps
-from gonio.pictures import error_picture, latent_picture
+from gonio.pictures import error_picture, latent_picture, offset_picture
 from gonio.reconstruct.optimize import OPTIMIZE, FitSettings
 from gonio.reconstruct.run import fit_shown, provenance_of
 from gonio.render.stage import RenderSettings, render_still, render_turntable, save_still, save_turntable
@@ -109,6 +109,9 @@ def _report(
         Comparison(label=label, truth=wanted[i], estimate=shown[i], error=error_picture(errors[i]))
         for i, label in enumerate(UNSEEN.values())
     ]
+    offset = offset_map(material, maps.size[0])
+    limit = max(float(offset.abs().max()), 1e-3)
+    offset_u, offset_v = offset_picture(offset, limit)
     return Report(
         title=maps.name.replace("_", " "),
         facts=facts,
@@ -117,6 +120,9 @@ def _report(
             "On a shader ball": srgb_from_linear(picture),
             "Base colour": srgb_from_linear(maps.basecolor),
             "Reflectance texture (three principal components)": latent_picture(material.T_rgb),
+            "Offset texture (three principal components)": latent_picture(material.T_off),
+            f"U offset seen from 45 degrees, +-{limit:.3f}": offset_u,
+            f"V offset seen from 45 degrees, +-{limit:.3f}": offset_v,
         },
         comparisons=comparisons,
         turntable=out / "turntable.mp4",

@@ -123,22 +123,15 @@ _SHOWN_FRAME = 2
 
 def _pictures(case: Case, estimate: NeuralMaterial) -> dict[str, Tensor]:
     """Truth, reconstruction, FLIP error and horizontal offset of one unseen frame, display-encoded."""
-    import torch
-
     from gonio.color import srgb_from_linear
     from gonio.evaluate.metrics import flip_map
-    from gonio.evaluate.reconstruction import render_truth_views
+    from gonio.evaluate.reconstruction import offset_map, render_truth_views
     from gonio.pictures import error_picture, offset_picture
 
     truth = case.truth.subset([_SHOWN_FRAME])
     shown = srgb_from_linear(render_truth_views(estimate, truth))
     wanted = srgb_from_linear(truth.frames)
-    size = truth.frames.shape[1]
-    ramp = (torch.arange(size) + 0.5) / size
-    v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
-    slanted = torch.nn.functional.normalize(torch.tensor([1.0, 0.0, 1.0]), dim=0).expand(size * size, 3)
-    with torch.no_grad():
-        offset = estimate.offset(torch.stack([u, v], -1).reshape(-1, 2), slanted).reshape(size, size, 2)
+    offset = offset_map(estimate, truth.frames.shape[1])
     limit = max(float(offset.abs().max()), 1e-3)
     return {
         "truth": wanted[0],

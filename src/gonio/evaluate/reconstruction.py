@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,6 +84,16 @@ def evaluate_case(
     return {**measure(estimate, case.truth), "seconds": seconds}, estimate
 
 
+def offset_map(material: NeuralMaterial, size: int, degrees: float = 45.0) -> Tensor:
+    """The parallax seen from `degrees` off the zenith towards +u, as a map. [size, size, 2] uv units."""
+    ramp = (torch.arange(size) + 0.5) / size
+    v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
+    angle = math.radians(degrees)
+    wo = torch.tensor([math.sin(angle), 0.0, math.cos(angle)]).expand(size * size, 3)
+    with torch.no_grad():
+        return material.offset(torch.stack([u, v], -1).reshape(-1, 2), wo).reshape(size, size, 2)
+
+
 def mean_row(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """Means of the metrics over the rows that have them."""
     result: dict[str, float | None] = {}
@@ -91,7 +101,3 @@ def mean_row(rows: list[dict[str, Any]]) -> dict[str, float | None]:
         values = [row[key] for row in rows if row.get(key) is not None]
         result[key] = sum(values) / len(values) if values else None
     return result
-
-
-def material_name(path: Path) -> str:
-    return path.resolve().name

@@ -8,12 +8,14 @@ are a standard normal, with that normal as their prior.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -276,7 +278,7 @@ def fit(
     identity = {
         "settings": repr(settings),
         "size": str(size),
-        "video": str(float(video.frames.double().sum())),
+        "video": _digest(video),
     }
     if checkpoint is not None and checkpoint.exists():
         state.restore(load_checkpoint(checkpoint, identity))
@@ -285,6 +287,14 @@ def fit(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return state.material(provenance)
+
+
+def _digest(video: MaterialVideo) -> str:
+    """A hash of all a fit sees of a video."""
+    digest = hashlib.sha256(repr(video.trajectory.to_json()).encode())
+    for tensor in (video.frames, video.coverage):
+        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def _run(
