@@ -35,9 +35,8 @@ def main() -> None:
     uv = torch.rand(POINTS, 2)
     wi, wo = (normalize(torch.randn(POINTS, 3), dim=-1).abs() for _ in range(2))
     print(f"{torch.get_num_threads()} threads; sgemm 2048^3; {POINTS} points on 256x256 textures")
-    print(
-        f"{'decoder':8} {'sgemm GF/s':>10} {'evaluate GF/s':>14} {'share':>6} {'+ gradients':>12} {'share':>6}"
-    )
+    columns = ("decoder", "sgemm", "evaluate", "share", "+ gradients", "share")
+    print("  ".join(f"{c:>12}" for c in columns) + "  (GFLOP/s)")
     for width, layers in ((64, 4), (32, 2)):
         spec = MaterialSpec(hidden_width=width, hidden_layers=layers)
         T_off, T_rgb = torch.randn(256, 256, 12), torch.randn(256, 256, 12)
@@ -74,10 +73,10 @@ def main() -> None:
             for name in ("evaluate", "gradients")
         }
         middle = {name: statistics.median(values) for name, values in rates.items()}
-        print(
-            f"{width}x{layers:<5} {middle['sgemm']:>10.0f} {middle['evaluate']:>14.0f} {share['evaluate']:>6.0%} "
-            f"{middle['gradients']:>12.0f} {share['gradients']:>6.0%}"
-        )
+        row = [f"{width}x{layers}", f"{middle['sgemm']:.0f}"]
+        for name in ("evaluate", "gradients"):
+            row += [f"{middle[name]:.0f}", f"{share[name]:.0%}"]
+        print("  ".join(f"{c:>12}" for c in row))
 
 
 if __name__ == "__main__":

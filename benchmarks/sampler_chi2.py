@@ -3,9 +3,10 @@
     python benchmarks/sampler_chi2.py MATERIAL.safetensors... [--directions 6]
 
 Every material x direction must pass at 1 % with the Sidak correction; a pdf spoiled by 10 % of wo.x must not.
-Energy is the directional albedo: the integral of value over all light directions, averaged over the texture,
-at 0, 30, 60 and 75 degrees of view. A passive material stays at or below 1; a network promises nothing, so it is
-measured and printed.
+
+Energy is the directional albedo: the integral of value over all light directions, averaged over the
+texture, at 0, 30, 60 and 75 degrees of view. A passive material stays at or below 1; a network promises
+nothing, so it is measured and printed.
 """
 
 from __future__ import annotations

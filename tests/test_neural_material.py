@@ -15,6 +15,7 @@ from gonio.neural_material import (
     Decoder,
     MaterialSpec,
     NeuralMaterial,
+    encode_directions,
     fetch,
     log_value,
     value_from_log,
@@ -208,6 +209,16 @@ def test_decoder_cost_is_counted_from_the_widths():
     assert spec.offset_widths == [14, 64, 64, 64, 64, 2]
     assert spec.reflectance_widths == [21, 64, 64, 64, 64, 3]
     assert MaterialSpec(directions="projected xy").reflectance_widths == [16, 64, 64, 64, 64, 3]
+
+
+def test_what_the_reflectance_network_is_told_of_the_directions():
+    wi = torch.tensor([[0.6, 0.0, 0.8]])
+    wo = torch.tensor([[-0.6, 0.0, 0.8]])
+    plain = torch.cat(encode_directions(wi, wo, "projected xy"), -1)
+    torch.testing.assert_close(plain, torch.tensor([[0.6, 0.0, -0.6, 0.0]]))
+    # A mirror pair about the normal: the half vector is the normal, and makes acos(0.8) with both.
+    full = torch.cat(encode_directions(wi, wo, "projected xy, half vector"), -1)
+    torch.testing.assert_close(full, torch.tensor([[0.6, 0.0, -0.6, 0.0, 0.0, 0.0, 0.8, 0.8, 0.8]]))
 
 
 @pytest.mark.parametrize(

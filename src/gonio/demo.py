@@ -27,6 +27,8 @@ from gonio.scan import ScanSettings, scan
 
 MIN_RESOLUTION, MAX_RESOLUTION = 32, 1024
 MAP_RESOLUTION = 512
+# Stones with joints: relief that shows parallax and shadow.
+FAMILY = "paving"
 # Cross-joined frames to compare with: seen from the zenith and from three sides, each under another light.
 UNSEEN = {2: "seen from above", 9: "lit from above", 32: "light and camera apart", 61: "light across"}
 
@@ -45,7 +47,7 @@ def run_demo(
     """Make, scan, reconstruct, render and report into `out`. Returns the path of report.html."""
     started = time.perf_counter()
     out = make_folder(out)
-    maps = sample_material(seed, resolution=MAP_RESOLUTION)
+    maps = sample_material(seed, family=FAMILY, resolution=MAP_RESOLUTION)
     save_material_maps(maps, out / "maps")
     video, _ = scan(
         maps,

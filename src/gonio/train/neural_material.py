@@ -53,7 +53,7 @@ class UniversalRecipe:
 
 RECIPES: dict[str, UniversalRecipe] = {
     "universal-64x4": UniversalRecipe(),
-    "universal-32x2": UniversalRecipe(hidden_width=32, hidden_layers=2),
+    "universal-32x2": UniversalRecipe(hidden_width=32, hidden_layers=2, steps=5000),
     "smoke": UniversalRecipe(materials=8, size=16, group=2, points=512, steps=40),
 }
 
