@@ -19,7 +19,14 @@ from gonio.reconstruct.plane import render_plane
 from gonio.reconstruct.universal import LatentSpace, UniversalDecoder, save_universal
 
 TINY = dataclasses.replace(
-    SCRATCH, decoder="16x2", coarsest=8, coarse_steps=7, fine_steps=5, coarse_batch=256, fine_batch=512
+    SCRATCH,
+    decoder="16x2",
+    coarsest=8,
+    coarse_steps=7,
+    fine_steps=5,
+    coarse_batch=256,
+    fine_batch=512,
+    effort=1.0,
 )
 
 

@@ -25,7 +25,13 @@ from gonio.color import log_decode, srgb_from_linear
 from gonio.errors import GonioError
 from gonio.material_video import MaterialVideo
 from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance, log_value
-from gonio.reconstruct.checkpoint import load_checkpoint, save_checkpoint
+from gonio.reconstruct.checkpoint import (
+    decoder_weights,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from gonio.reconstruct.observations import Observations, observe
 from gonio.reconstruct.universal import LatentSpace, load_universal
 
@@ -51,7 +57,7 @@ class FitSettings:
     universal: bool = True
     decoder: str = "64x4"
     texture_rate: float = 0.06
-    decoder_rate: float = 1.5e-4
+    decoder_rate: float = 5e-5
     prior: float = 1e-2
     scratch_latent: float = 0.1
     final_rate: float = 0.05
@@ -59,7 +65,7 @@ class FitSettings:
     seed: int = 0
     coarsest: int = 64
     coarse_steps: int = 300
-    fine_steps: int = 100
+    fine_steps: int = 70
     coarse_batch: int = 8192
     fine_batch: int = 32768
 
@@ -154,25 +160,20 @@ class Fit:
     def state(self) -> dict[str, Tensor]:
         tensors = {"code": self.code.detach(), "where": torch.tensor([self.level, self.step])}
         tensors |= {f"decoder.{k}": v for k, v in self.decoder.state_dict().items()}
-        for name, optimizer in (("code", self.code_optimizer), ("decoder", self.decoder_optimizer)):
-            for index, slot in optimizer.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{index}.{k}": v for k, v in slot.items()}
+        for name, optimizer in self._optimizers():
+            tensors |= optimizer_tensors(name, optimizer)
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.level, self.step = (int(n) for n in tensors["where"])
         self.code = tensors["code"].clone()
-        self.decoder.load_state_dict(
-            {k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")}
-        )
+        self.decoder.load_state_dict(decoder_weights(tensors))
         self.new_optimizers()
-        for name, optimizer in (("code", self.code_optimizer), ("decoder", self.decoder_optimizer)):
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"adam.{name}."):
-                    index, entry = key.removeprefix(f"adam.{name}.").split(".", 1)
-                    slots.setdefault(int(index), {})[entry] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+        for name, optimizer in self._optimizers():
+            restore_optimizer(name, optimizer, tensors)
+
+    def _optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        return [("code", self.code_optimizer), ("decoder", self.decoder_optimizer)]
 
     def rate(self) -> float:
         """Cosine decay over the whole fit, with a short warm-up in each level."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from gonio import media
 from gonio.errors import GonioError, UsageError
 from gonio.neural_material import Decoder, MaterialSpec
+from gonio.reconstruct.checkpoint import decoder_weights
 
 SCHEMA = 1
 DECODERS = ("64x4", "32x2")
@@ -81,9 +82,8 @@ def read_universal(path: Path) -> UniversalDecoder:
     except (KeyError, TypeError, ValueError) as error:
         raise GonioError(f"{path}: malformed spec ({error})") from None
     decoder = Decoder(spec)
-    weights = {k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")}
     try:
-        decoder.load_state_dict(weights, strict=True)
+        decoder.load_state_dict(decoder_weights(tensors), strict=True)
     except RuntimeError as error:
         problem = str(error).splitlines()[-1].strip()
         raise GonioError(f"{path}: weights do not fit the spec ({problem})") from None

@@ -23,7 +23,13 @@ from gonio.data.procedural import sample_material
 from gonio.errors import GonioError
 from gonio.neural_material import Decoder, MaterialSpec, log_value
 from gonio.pbr import PBRMaterial, load_material_maps
-from gonio.reconstruct.checkpoint import load_checkpoint, save_checkpoint
+from gonio.reconstruct.checkpoint import (
+    decoder_weights,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from gonio.reconstruct.optimize import enlarge
 from gonio.reconstruct.plane import geometry_at
 from gonio.reconstruct.universal import LatentSpace, UniversalDecoder
@@ -187,24 +193,16 @@ class AutoDecoder:
         tensors |= {f"code.{i}": code.detach() for i, code in enumerate(self.codes)}
         tensors["step"] = torch.tensor(self.step)
         for name, optimizer in self._optimizers():
-            for slot, entries in optimizer.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{slot}.{k}": v for k, v in entries.items()}
+            tensors |= optimizer_tensors(name, optimizer)
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.step = int(tensors["step"])
         self.codes = [tensors[f"code.{i}"].clone() for i in range(len(self.codes))]
         self.new_code_optimizers()
-        weights = {k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")}
-        self.decoder.load_state_dict(weights)
+        self.decoder.load_state_dict(decoder_weights(tensors))
         for name, optimizer in self._optimizers():
-            prefix = f"adam.{name}."
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(prefix):
-                    slot, entry = key.removeprefix(prefix).split(".", 1)
-                    slots.setdefault(int(slot), {})[entry] = value.clone()
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+            restore_optimizer(name, optimizer, tensors)
 
     def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
         yield "shared", self.optimizer

@@ -1,0 +1,85 @@
+"""The auto-decoder: it learns, goes on bit for bit after a stop, and knows its latents' statistics."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from gonio.errors import GonioError
+from gonio.train.neural_material import (
+    RECIPES,
+    AutoDecoder,
+    random_places,
+    train_universal,
+    training_materials,
+)
+
+TINY = dataclasses.replace(RECIPES["smoke"], materials=4, size=8, points=128, steps=12)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_the_loss_goes_down():
+    recipe = dataclasses.replace(TINY, steps=250)
+    trainer = AutoDecoder(recipe, list(training_materials(recipe, [])))
+    losses = [trainer.advance() for _ in range(recipe.steps)]
+    assert sum(losses[-25:]) < 0.6 * sum(losses[:25])
+
+
+@pytest.mark.parametrize("stop", [2, 4, 9])  # in the coarse part, at the change, after it
+def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, stop):
+    whole = train_universal(TINY, [])
+    checkpoint = tmp_path / "decoder.train"
+
+    def interrupt(step: int, _: float) -> None:
+        if step == stop + 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_universal(TINY, [], checkpoint=checkpoint, checkpoint_seconds=-1.0, report=interrupt)
+    resumed = train_universal(TINY, [], checkpoint=checkpoint)
+    for name, value in whole.decoder.state_dict().items():
+        assert torch.equal(value, resumed.decoder.state_dict()[name]), name
+    assert torch.equal(whole.space.basis, resumed.space.basis)
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    checkpoint = tmp_path / "decoder.train"
+
+    def interrupt(step: int, _: float) -> None:
+        if step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_universal(TINY, [], checkpoint=checkpoint, checkpoint_seconds=-1.0, report=interrupt)
+    with pytest.raises(GonioError, match="recipe"):
+        train_universal(dataclasses.replace(TINY, seed=1), [], checkpoint=checkpoint)
+    assert checkpoint.exists()
+
+
+def test_the_latent_space_whitens_the_training_latents():
+    trainer = AutoDecoder(TINY, list(training_materials(TINY, [])))
+    space = trainer.latent_space()
+    latents = torch.cat([code.detach().reshape(-1, trainer.channels) for code in trainer.codes])
+    white = torch.linalg.solve_triangular(space.basis, (latents - space.mean).T, upper=False).T
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(trainer.channels), atol=2e-2, rtol=0)
+
+
+def test_places_cover_the_hemisphere_to_78_degrees():
+    places = random_places((20_000,), torch.Generator().manual_seed(0))
+    direction = torch.nn.functional.normalize(places, dim=-1)
+    zenith = torch.rad2deg(torch.acos(direction[:, 2]))
+    assert 77 < float(zenith.max()) <= 78.01
+    assert float(direction[:, :2].mean().abs()) < 0.02
+    # Uniform over the projected disk: half of the places lie inside 1/sqrt(2) of its radius.
+    radius = direction[:, :2].norm(dim=-1)
+    limit = float(torch.deg2rad(torch.tensor(78.0)).sin()) / 2**0.5
+    assert abs(float((radius < limit).float().mean()) - 0.5) < 0.02
+
+
+def test_materials_must_fill_whole_groups():
+    with pytest.raises(GonioError, match="multiple"):
+        AutoDecoder(TINY, list(training_materials(TINY, []))[:3])
