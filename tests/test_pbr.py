@@ -228,13 +228,25 @@ def test_defaults_are_stated(tmp_path: Path) -> None:
     assert float(material.displacement.abs().max()) == 0
 
 
+def _rms_slope(normal: Tensor) -> float:
+    return float((normal[..., :2] / normal[..., 2:]).square().sum(-1).mean().sqrt())
+
+
+def test_a_height_without_a_scale_is_as_steep_as_its_normal_map_or_0_2(tmp_path: Path) -> None:
+    rough = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
+    _write_maps(tmp_path / "alone", 32, height=rough)
+    assert _rms_slope(load_material_maps(tmp_path / "alone").normal) == pytest.approx(0.2, rel=1e-3)
+    steep = normal_from_displacement(rough * 0.02)
+    _write_maps(tmp_path / "both", 32, height=rough, normal=steep * 0.5 + 0.5)
+    both = load_material_maps(tmp_path / "both")
+    assert both.height_factor == pytest.approx(0.02, rel=1e-2)
+
+
 def test_height_without_a_normal_map_makes_normals(tmp_path: Path) -> None:
     _write_maps(tmp_path, 32, height=_bumps(32, 32))
     material = load_material_maps(tmp_path)
-    assert (
-        material.height_factor == 0.02
-        and "no height scale: 0.02 tile widths" in material.metadata["defaults"]
-    )
+    assert material.height_factor == 0.05  # gentle bumps: at most this
+    assert "no height scale: 0.05 tile widths, from slope 0.2" in material.metadata["defaults"]
     assert material.height_mean == pytest.approx(float(_bumps(32, 32).mean()), abs=1e-5)
     assert torch.allclose(material.normal, normal_from_displacement(material.displacement))
     assert float(material.normal[..., 0].abs().max()) > 0.01

@@ -24,7 +24,9 @@ from gonio.media import atomic_folder, read_color, read_data, read_json, write_d
 
 DEFAULT_ROUGHNESS = 0.5
 DEFAULT_METALLIC = 0.0
-DEFAULT_HEIGHT_FACTOR = 0.02  # tile widths, when a height map comes without a scale
+# A height map without a scale gets the slopes of its normal map, or these, up to this many tile widths.
+DEFAULT_SLOPE = 0.2
+MAX_DEFAULT_HEIGHT_FACTOR = 0.05
 MAX_HEIGHT_FACTOR = 0.3  # tile widths
 MAX_METADATA_BYTES = 2**20
 _FLAT_NORMAL = (0.0, 0.0, 1.0)
@@ -174,7 +176,8 @@ def load_material_maps(folder: str | os.PathLike[str]) -> PBRMaterial:
     missing gets a default that metadata["defaults"] states. The normal convention comes from the file name,
     else from metadata `normal_convention`, else GL; DX is flipped to GL. `height_mean` comes from the
     metadata, else from the map; `height_factor` from metadata `height_factor`, else
-    `height_scale_tile_widths`, else 0.02 tile widths.
+    `height_scale_tile_widths`, else so that the surface is as steep as the normal map says (root mean
+    square), or 0.2 without one, but at most 0.05 tile widths.
     """
     folder = Path(folder)
     maps = find_maps(folder)
@@ -200,17 +203,17 @@ def load_material_maps(folder: str | os.PathLike[str]) -> PBRMaterial:
 
     has_height = "height" in maps.files and metadata.get("has_height") is not False
     height = _read_grey(maps.files["height"], size) if has_height else torch.zeros(size)
-    height_mean, height_factor = 0.0, 0.0
-    if has_height:
-        height_mean = _number(folder, metadata, "height_mean", float(height.double().mean()))
-        height_factor = _height_factor(folder, metadata, notes)
-    else:
-        notes.append("no height map: flat")
-
+    normal: Tensor | None = None
     if "normal" in maps.files:
         normal, convention = _read_normal(maps.files["normal"], size, maps.convention, metadata, notes)
         metadata["source_normal_convention"] = metadata.get("source_normal_convention", convention)
+    height_mean, height_factor = 0.0, 0.0
+    if has_height:
+        height_mean = _number(folder, metadata, "height_mean", float(height.double().mean()))
+        height_factor = _height_factor(folder, metadata, height, normal, notes)
     else:
+        notes.append("no height map: flat")
+    if normal is None:
         normal = normal_from_displacement((height - height_mean) * height_factor)
         notes.append("no normal map: from the height map" if has_height else "no normal map: flat")
     metadata["normal_convention"] = "GL"
@@ -278,16 +281,28 @@ def _number(folder: Path, metadata: dict[str, Any], key: str, default: float) ->
     return float(value)
 
 
-def _height_factor(folder: Path, metadata: dict[str, Any], notes: list[str]) -> float:
+def _height_factor(
+    folder: Path, metadata: dict[str, Any], height: Tensor, normal: Tensor | None, notes: list[str]
+) -> float:
     scale = _number(folder, metadata, "height_scale_tile_widths", math.nan)
     factor = _number(folder, metadata, "height_factor", scale)
     if math.isnan(factor):
-        notes.append(f"no height scale: {DEFAULT_HEIGHT_FACTOR} tile widths")
-        return DEFAULT_HEIGHT_FACTOR
+        wanted = DEFAULT_SLOPE if normal is None else _slope(normal)
+        # Slopes grow in proportion to the factor: one look at the surface at a small one tells.
+        steepness = _slope(normal_from_displacement(height * 1e-3)) * 1e3
+        factor = min(MAX_DEFAULT_HEIGHT_FACTOR, wanted / max(steepness, 1e-9))
+        basis = f"slope {DEFAULT_SLOPE}" if normal is None else "the slopes of the normal map"
+        notes.append(f"no height scale: {factor:.4g} tile widths, from {basis}")
     if abs(factor) > MAX_HEIGHT_FACTOR:
         notes.append(f"height factor {factor:g} clamped to {MAX_HEIGHT_FACTOR} tile widths")
         return math.copysign(MAX_HEIGHT_FACTOR, factor)
     return factor
+
+
+def _slope(normal: Tensor) -> float:
+    """Root mean square slope of a surface with these normals [H, W, 3]."""
+    tangents = normal[..., :2] / normal[..., 2:].clamp_min(0.05)
+    return float(tangents.double().square().sum(-1).mean().sqrt())
 
 
 def _read_grey(path: Path, size: tuple[int, int]) -> Tensor:
