@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-BLOCK = 2048
+BLOCK = 4096
 # On a GPU one large call is best; this only bounds the memory of its activations.
 GPU_BLOCK = 1 << 19
 

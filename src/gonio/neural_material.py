@@ -112,7 +112,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers
         for layer in hidden:
-            x = torch.relu(layer(x))
+            x = layer(x).relu_()  # in place: a block's activations are what fills the cache
         return last(x)
 
 
@@ -295,7 +295,7 @@ class NeuralMaterial(nn.Module):
         def block(uv: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
             value = value_from_log(log_value(self.decoder, self.T_off, self.T_rgb, uv, wi, wo), self.spec)
             above = (wi[:, 2:] > 0) & (wo[:, 2:] > 0)
-            return torch.where(above, value, torch.zeros_like(value))
+            return value.masked_fill(~above, 0.0)
 
         flat = (uv.reshape(-1, 2), wi.reshape(-1, 3), wo.reshape(-1, 3))
         return in_blocks(block, flat, tuple(self.parameters())).reshape(*uv.shape[:-1], 3)
