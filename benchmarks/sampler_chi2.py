@@ -22,6 +22,7 @@ from torch import Tensor
 from gonio.material_file import load_material
 from gonio.mitsuba_setup import use_mitsuba
 from gonio.neural_material import NeuralMaterial
+from gonio.render import register
 
 SIGNIFICANCE = 0.01
 VIEWS = (0.0, 30.0, 60.0, 75.0)
@@ -82,9 +83,7 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=6)
     options = parser.parse_args()
     use_mitsuba()
-    import gonio
-
-    print(f"gonio {gonio.__version__}")
+    register()
     count = len(options.materials) * options.directions
     threshold = 1 - (1 - SIGNIFICANCE) ** (1 / count)
     print(f"{count} tests, rejected below p = {threshold:.2e} (1 % with the Sidak correction)")
