@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--procedural", type=int, default=12)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--resolution", type=int, default=256)
-    parser.add_argument("--spp", type=int, default=128)
+    parser.add_argument("--spp", type=int, default=144)
     args = parser.parse_args()
     torch.set_num_threads(1)
 
