@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gonio.camera import Trajectory, cross_joined, two_phase
-from gonio.color import srgb_from_linear
 from gonio.evaluate.metrics import METRICS, frame_metrics
 from gonio.folders import cache_folder
 from gonio.material_video import MANIFEST, MaterialVideo, load_material_video
@@ -64,14 +63,6 @@ def render_truth_views(estimate: NeuralMaterial, truth: MaterialVideo, samples_p
     height, width = truth.frames.shape[1:3]
     with torch.no_grad():
         return render_plane(estimate, truth.trajectory, height, width, samples_per_side=samples_per_side)
-
-
-def quick_psnr(truth: MaterialVideo, rendered: Tensor) -> float:
-    """Mean over frames of the display-encoded PSNR on the sample; what `frame_metrics` calls psnr."""
-    error = (srgb_from_linear(truth.frames) - srgb_from_linear(rendered)).square().mean(-1)
-    mask = truth.sample_mask()
-    per_frame = [error[i][mask[i]].mean() for i in range(error.shape[0]) if bool(mask[i].any())]
-    return float((-10 * torch.log10(torch.stack(per_frame).clamp_min(1e-10))).mean())
 
 
 def evaluate_case(

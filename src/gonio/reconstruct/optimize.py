@@ -277,13 +277,11 @@ def fit(
     """
     size = size or min(video.frames.shape[1:3])
     state = Fit(settings, size)
-    identity = {
-        "settings": repr(settings),
-        "size": str(size),
-        "video": _digest(video),
-    }
-    if checkpoint is not None and checkpoint.exists():
-        state.restore(load_checkpoint(checkpoint, identity))
+    identity: dict[str, str] = {}
+    if checkpoint is not None:
+        identity = {"settings": repr(settings), "size": str(size), "video": _digest(video)}
+        if checkpoint.exists():
+            state.restore(load_checkpoint(checkpoint, identity))
     with whole_blocks():
         _run(state, video, identity, checkpoint, checkpoint_seconds, report)
     if checkpoint is not None:

@@ -224,15 +224,15 @@ def train_universal(
     if checkpoint is not None and checkpoint.exists():
         trainer.restore(load_checkpoint(checkpoint, identity))
     saved, smooth = time.monotonic(), math.nan
-    while trainer.step < recipe.steps:
-        with whole_blocks():
+    with whole_blocks():
+        while trainer.step < recipe.steps:
             loss = trainer.advance()
-        smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
-        if report is not None:
-            report(trainer.step, smooth)
-        if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
-            save_checkpoint(checkpoint, trainer.state(), identity)
-            saved = time.monotonic()
+            smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
+            if report is not None:
+                report(trainer.step, smooth)
+            if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
+                save_checkpoint(checkpoint, trainer.state(), identity)
+                saved = time.monotonic()
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     provenance = {"recipe": asdict(recipe), "maps": [f.name for f in folders], "loss": smooth}
