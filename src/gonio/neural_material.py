@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag, linear
 
 from gonio.blocks import for_each_block
 from gonio.errors import GonioError
@@ -112,8 +113,9 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.layers
         for layer in hidden:
-            x = layer(x).relu_()  # in place: a block's activations are what fills the cache
-        return last(x)
+            # In place: a block's activations are what fills the cache.
+            x = linear(x, layer.weight, layer.bias).relu_()
+        return linear(x, last.weight, last.bias)
 
 
 class Decoder(nn.Module):
@@ -149,8 +151,11 @@ def encode_directions(wi: Tensor, wo: Tensor, directions: str) -> list[Tensor]:
     plain = [wi[:, :2], wo[:, :2]]
     if directions == "projected xy":
         return plain
-    half = nn.functional.normalize(wi + wo, dim=-1)
-    return [*plain, half[:, :2], wi[:, 2:], wo[:, 2:], (wi * half).sum(-1, keepdim=True)]
+    both = wi + wo
+    length = both.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
+    half = both[:, :2] / length
+    # |wi + wo| is twice the cosine between either direction and the half vector.
+    return [*plain, half, wi[:, 2:], wo[:, 2:], 0.5 * length]
 
 
 def value_from_log(log_value: Tensor, spec: MaterialSpec) -> Tensor:
@@ -178,46 +183,63 @@ def fetch(texture: Tensor, uv: Tensor, wrap: str = "repeat", sink: Tensor | None
 
 
 class _Fetch(torch.autograd.Function):
+    """One weighted gather forwards; the four texels are read again only where uv needs a gradient."""
+
     @staticmethod
     def forward(ctx: Any, texture: Tensor, uv: Tensor, wrap: str, sink: Tensor | None) -> Tensor:
-        height, width, channels = texture.shape
-        x = uv[:, 0] * width - 0.5
-        y = (1 - uv[:, 1]) * height - 0.5
-        x0, y0 = x.floor(), y.floor()
-        fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-        column, row = x0.long(), y0.long()
-        left, right = wrap_index(column, width, wrap), wrap_index(column + 1, width, wrap)
-        top, bottom = wrap_index(row, height, wrap) * width, wrap_index(row + 1, height, wrap) * width
-        index = torch.cat([top + left, top + right, bottom + left, bottom + right])
-        taps = texture.reshape(-1, channels).index_select(0, index).view(4, -1, channels)
-        upper = torch.lerp(taps[0], taps[1], fx)
-        lower = torch.lerp(taps[2], taps[3], fx)
+        index, right, down = _corners(uv, texture.shape[0], texture.shape[1], wrap)
+        left, up = 1 - right, 1 - down
+        weight = torch.stack([left * up, right * up, left * down, right * down], -1)
+        texels = texture.reshape(-1, texture.shape[2])
         ctx.sink = sink
-        ctx.shape = texture.shape
-        ctx.save_for_backward(index, taps if ctx.needs_input_grad[1] else None, fx, fy)
-        return torch.lerp(upper, lower, fy)
+        ctx.save_for_backward(texture, index, weight, right, down)
+        return embedding_bag(index, texels, per_sample_weights=weight.to(texels.dtype), mode="sum")
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         (grad,) = grads
-        index, taps, fx, fy = ctx.saved_tensors
-        height, width, channels = ctx.shape
+        texture, index, weight, right, down = ctx.saved_tensors
+        height, width, channels = texture.shape
         texture_grad = uv_grad = None
         if ctx.needs_input_grad[0]:
-            lower = grad * fy
-            upper = grad - lower
-            upper_right, lower_right = upper * fx, lower * fx
-            parts = torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right])
+            parts = (weight[..., None] * grad[:, None]).view(-1, channels)
             if ctx.sink is None:
-                texture_grad = torch.zeros(height * width, channels, dtype=grad.dtype, device=grad.device)
-                texture_grad = texture_grad.index_add_(0, index, parts).view(ctx.shape)
+                texture_grad = grad.new_zeros(height * width, channels)
+                texture_grad = texture_grad.index_add_(0, index.view(-1), parts).view(texture.shape)
             else:
-                ctx.sink.view(-1, channels).index_add_(0, index, parts)
+                ctx.sink.view(-1, channels).index_add_(0, index.view(-1), parts)
         if ctx.needs_input_grad[1]:
-            along_x = torch.lerp(taps[1] - taps[0], taps[3] - taps[2], fy)
-            along_y = torch.lerp(taps[2], taps[3], fx) - torch.lerp(taps[0], taps[1], fx)
-            uv_grad = torch.stack([(grad * along_x).sum(-1) * width, -(grad * along_y).sum(-1) * height], -1)
+            texels = texture.reshape(-1, channels).index_select(0, index.view(-1)).view(-1, 4, channels)
+            a, b, c, d = torch.bmm(texels, grad[:, :, None])[..., 0].unbind(-1)
+            along_x = torch.lerp(b - a, d - c, down)
+            along_y = torch.lerp(c - a, d - b, right)
+            uv_grad = torch.stack([along_x * width, -along_y * height], -1)
         return texture_grad, uv_grad, None, None
+
+
+def _corners(uv: Tensor, height: int, width: int, wrap: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Flat indices [N, 4] of the texels around uv [N, 2] (upper left, right, lower left, right) and the
+    shares [N] of the right and the lower ones."""
+    if wrap != "repeat":
+        x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
+        column, row = x.floor().long(), y.floor().long()
+        sides = [wrap_index(column + i, width, wrap) for i in (0, 1)]
+        rows = [wrap_index(row + i, height, wrap) * width for i in (0, 1)]
+        index = torch.stack([r + c for r in rows for c in sides], -1)
+        return index, x - column, y - row
+    # The common case, with as few passes over the points as can be: x and y lie in [0.5, size + 0.5], so that
+    # truncating gives the right and the lower texel, and only a border has to be wrapped.
+    u, v = uv.unbind(-1)
+    x = (u - u.floor()).mul_(width).add_(0.5)
+    y = (v.ceil() - v).mul_(height).add_(0.5)
+    east, south = x.long(), y.long()
+    right, down = x - east, y - south
+    west, north = east - 1, (south - 1).mul_(width)
+    west.masked_fill_(west < 0, width - 1)
+    east.masked_fill_(east == width, 0)
+    north.masked_fill_(north < 0, (height - 1) * width)
+    south.masked_fill_(south == height, 0).mul_(width)
+    return torch.stack([north + west, north + east, south + west, south + east], -1), right, down
 
 
 def log_value(

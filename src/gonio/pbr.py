@@ -130,6 +130,33 @@ class PBRMaterial:
             height=resized(self.height).clamp(0, 1),
         )
 
+    def window(self, top: int, left: int, size: int) -> PBRMaterial:
+        """A square piece [size, size] that starts at a row and column and runs on across the border.
+
+        It becomes a sample of its own: one tile width is the piece's width, so slopes stay.
+        """
+        if not 1 <= size <= min(self.size):
+            raise GonioError(
+                f"material {self.name!r} has no window of {size} pixels; take 1 to {min(self.size)}"
+            )
+        rows, columns = (
+            (torch.arange(size) + start) % n for start, n in zip((top, left), self.size, strict=True)
+        )
+
+        def cut(image: Tensor) -> Tensor:
+            return image[rows][:, columns].contiguous()
+
+        return replace(
+            self,
+            basecolor=cut(self.basecolor),
+            normal=cut(self.normal),
+            roughness=cut(self.roughness),
+            metallic=cut(self.metallic),
+            height=cut(self.height),
+            height_factor=self.height_factor * self.size[1] / size,
+            tileable=self.tileable and (size, size) == self.size,
+        )
+
     def _check_map(self, map_name: str, shape: tuple[int, ...]) -> None:
         values: Tensor = getattr(self, map_name)
         if tuple(values.shape) != shape or 0 in shape:

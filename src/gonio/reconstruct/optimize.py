@@ -51,7 +51,7 @@ class FitSettings:
     """Everything a fit depends on besides the video.
 
     prior weighs the mean square of the whitened latents against the mean square log error.
-    effort scales the number of steps. final_rate is the fraction of the rates left at the end.
+    effort scales the number of steps. final_rate is the fraction of the rates left at the end of each level.
     """
 
     universal: bool = True
@@ -60,7 +60,7 @@ class FitSettings:
     decoder_rate: float = 5e-5
     prior: float = 1e-2
     scratch_latent: float = 0.1
-    final_rate: float = 0.05
+    final_rate: float = 0.1
     effort: float = 1.0
     seed: int = 0
     coarsest: int = 64
@@ -176,8 +176,8 @@ class Fit:
         return [("code", self.code_optimizer), ("decoder", self.decoder_optimizer)]
 
     def rate(self) -> float:
-        """Cosine decay over the whole fit, with a short warm-up in each level."""
-        share = self.done_steps / self.total_steps
+        """Cosine decay and a short warm-up in each level: every resolution gets large steps, then small."""
+        share = self.step / self.levels[self.level].steps
         low = self.settings.final_rate
         cosine = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share))
         return cosine * min(1.0, (self.step + 1) / 10)
