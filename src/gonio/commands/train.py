@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Suppress, arg, subcommand
 
+from gonio.commands.train_video import TrainAutoencoder, TrainVideo
 from gonio.errors import UsageError
 
 
@@ -64,5 +65,10 @@ class Train:
     Example: gonio train neural-material --recipe smoke --out decoder.safetensors
     """
 
-    command: Annotated[TrainNeuralMaterial, subcommand("neural-material")] | Annotated[None, Suppress]
+    command: (
+        Annotated[TrainNeuralMaterial, subcommand("neural-material")]
+        | Annotated[TrainAutoencoder, subcommand("autoencoder")]
+        | Annotated[TrainVideo, subcommand("video")]
+        | Annotated[None, Suppress]
+    )
     """What to train."""

@@ -1,0 +1,165 @@
+"""gonio train autoencoder, gonio train video."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from tyro.conf import arg
+
+from gonio.errors import UsageError
+
+if TYPE_CHECKING:
+    from gonio.data.clips import ClipPool, ClipSettings
+    from gonio.train.loop import Report
+
+RESUME = "run the same command again to go on from the checkpoint in the output folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAutoencoder:
+    """Train the mini autoencoder on streamed procedural materials and, if given, folders of maps.
+
+    Writes config.json and weights in diffusers layout. Clips are rendered once, into the cache folder.
+
+    Example: gonio train autoencoder --recipe smoke --out autoencoder
+    """
+
+    out: Path
+    """Folder to write."""
+    recipe: str = "mini"
+    """mini, or smoke (seconds, for a try)."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
+    """Folders of PBR maps to train on besides the procedural materials."""
+    start: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Weights to begin with, in diffusers layout; random ones when left out."""
+    minutes: float = math.inf
+    """Stop after so many minutes; the same command goes on."""
+
+    resume: ClassVar[str] = RESUME
+
+    def run(self) -> None:
+        from gonio.folders import make_folder
+        from gonio.train.autoencoder import RECIPES, train_autoencoder
+
+        if self.recipe not in RECIPES:
+            raise UsageError(f"--recipe {self.recipe}: known are {', '.join(RECIPES)}")
+        recipe = RECIPES[self.recipe]
+        make_folder(self.out)
+        pool = shown_pool(recipe.clips, self.maps)
+        with ShownTraining(f"Training autoencoder {self.recipe}", recipe.loop.steps) as shown:
+            done = train_autoencoder(
+                recipe,
+                pool,
+                list(self.maps),
+                self.out,
+                start=self.start,
+                report=shown.report,
+                stop_after_seconds=self.minutes * 60,
+            )
+        print(f"{self.out}: {shown.note}" + ("" if done else "; not done, " + RESUME))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVideo:
+    """Train or finetune the transformer of a video model on cached latents.
+
+    Recipes mini-* make their own data; paper-* want --data, a folder made by gonio data cache. Writes weights
+    in diffusers layout (a LoRA: one file), validation videos and their measures.
+
+    Example: gonio train video --recipe paper-t2v-lora --data latents --weights Wan2.1-T2V-14B --out lora
+    """
+
+    out: Path
+    """Folder to write."""
+    recipe: str = "mini-t2v"
+    """paper-t2v-full, paper-t2v-lora, paper-i2v, paper-tileable, mini-t2v, mini-i2v, or smoke."""
+    data: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="")] = None
+    """Folder of latents made by gonio data cache."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
+    """Folders of PBR maps to train on besides procedural materials (mini recipes)."""
+    environments: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Panoramas that light the reference photos (mini-i2v)."""
+    weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Weights to begin with, in diffusers layout; the recipe's own when left out."""
+    exclude: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
+    """Prompts that no training caption may equal."""
+    steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """Another number of steps."""
+    rate: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")] = None
+    """Another learning rate."""
+    minutes: float = math.inf
+    """Stop after so many minutes; the same command goes on."""
+
+    resume: ClassVar[str] = RESUME
+
+    def run(self) -> None:
+        from gonio.folders import make_folder
+        from gonio.train.video import RECIPES
+        from gonio.train.video_run import train_video
+
+        if self.recipe not in RECIPES:
+            raise UsageError(f"--recipe {self.recipe}: known are {', '.join(RECIPES)}")
+        recipe = RECIPES[self.recipe]
+        changes: dict[str, Any] = {"steps": self.steps, "rate": self.rate}
+        loop = replace(recipe.loop, **{k: v for k, v in changes.items() if v is not None})
+        recipe = replace(recipe, loop=loop)
+        if self.data is None and recipe.clips is None:
+            raise UsageError(f"--recipe {self.recipe} needs --data; make it with gonio data videos and cache")
+        make_folder(self.out)
+        pool = shown_pool(recipe.clips, self.maps) if self.data is None and recipe.clips else None
+        with ShownTraining(f"Training {self.recipe}", recipe.loop.steps) as shown:
+            done = train_video(
+                recipe,
+                self.out,
+                data=self.data,
+                pool=pool,
+                environments=self.environments,
+                weights=self.weights,
+                exclude=self.exclude,
+                report=shown.report,
+                stop_after_seconds=self.minutes * 60,
+            )
+        print(f"{self.out}: {shown.note}" + ("" if done else "; not done, " + RESUME))
+
+
+class ShownTraining:
+    """A progress bar for a training: its report goes to the bar."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        from gonio.progress import progress
+
+        self._context = progress(title, steps)
+        self._done = 0
+        self.note = "nothing to do"
+
+    def __enter__(self) -> ShownTraining:
+        self._step = self._context.__enter__()
+        return self
+
+    def __exit__(self, *stop: Any) -> None:
+        self._context.__exit__(*stop)
+
+    def report(self, figures: Report) -> None:
+        self.note = f"step {figures.step}, loss {figures.smooth:.4f}"
+        self._step(figures.step - self._done, f"loss {figures.smooth:.4f}")
+        self._done = figures.step
+
+
+def shown_pool(settings: ClipSettings, maps: tuple[Path, ...]) -> ClipPool:
+    """The pool of clips, rendered now under a progress bar where it is not in the cache."""
+    from gonio.data.clips import make_pool
+    from gonio.progress import progress
+
+    done = 0
+    total = settings.procedural + settings.repeats * len(maps)
+    with progress("Rendering clips", total) as step:
+
+        def report(count: int) -> None:
+            nonlocal done
+            step(count - done)
+            done = count
+
+        return make_pool(settings, maps, report=report)

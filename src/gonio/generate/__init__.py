@@ -1,0 +1,1 @@
+"""Prompt or photo -> material video: sampling a video model and making its output tile."""

@@ -1,0 +1,217 @@
+"""Prompt or photo -> material video: text, noise, flow, autoencoder, and the frames' trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from gonio import media
+from gonio.camera import Trajectory, two_phase
+from gonio.color import linear_from_srgb, srgb_from_linear
+from gonio.errors import UsageError
+from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
+from gonio.material_video import MaterialVideo, write_manifest, write_preview
+from gonio.models.autoencoder import decode, encode
+from gonio.models.condition import image_condition
+from gonio.models.flow import Solver, gaussian, sample
+from gonio.models.image import ImageEncoder, load_image_encoder
+from gonio.models.load import load_autoencoder, load_transformer
+from gonio.models.placement import Placement, place
+from gonio.models.spec import VideoModelSpec, find_spec
+from gonio.models.text import TextEncoder, check_prompt, load_minilm, load_umt5
+from gonio.pbr import resized_map
+from gonio.rectify import reproject
+
+# `mini` names the family; the task chooses the member.
+FAMILIES = {"mini": {"text": "mini-t2v", "image": "mini-i2v"}}
+# Of the border that is corrected in a tileable video, as a share of its width.
+BOUNDARY_BAND = 1 / 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """None: the model's own value. resolution: pixels per side; frames: of the two-phase trajectory."""
+
+    seed: int = 0
+    resolution: int | None = None
+    frames: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    shift: float | None = None
+    solver: Solver = "unipc"
+    negative: str = ""
+    tileable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """The loaded networks of one video model."""
+
+    spec: VideoModelSpec
+    transformer: Any  # WanTransformer3DModel
+    autoencoder: Any  # AutoencoderKLWan
+    text: TextEncoder
+    image: ImageEncoder | None = None
+
+    def video(
+        self,
+        prompt: str,
+        settings: SamplingSettings,
+        *,
+        photo: Tensor | None = None,
+        on_step: Callable[[int, int, Tensor], None] | None = None,
+    ) -> MaterialVideo:
+        """One video. photo: [H, W, 3] linear, for an image model only.
+
+        Raises UsageError for sizes and prompts that do not fit the model, GonioError if sampling diverges.
+        """
+        spec = self.spec
+        if (photo is not None) != (spec.task == "image"):
+            needs = "a photo" if spec.task == "image" else "no photo"
+            raise UsageError(f"model {spec.name} takes {needs}; choose a model for the other task")
+        frames, side = settings.frames or spec.frames, settings.resolution or spec.resolution
+        draw = torch.Generator().manual_seed(settings.seed)
+        noise = gaussian((1, *spec.latent_shape(frames, side, side)), draw)
+        trajectory = two_phase(frames)
+        steps = settings.steps or spec.steps
+        device, dtype = self.transformer.device, self.transformer.dtype
+        prompts = [check_prompt(prompt) if prompt or photo is None else "", settings.negative]
+        context, without = (tokens[None].to(device, dtype) for tokens in self._contexts(prompts))
+        condition = tokens = None
+        if photo is not None:
+            picture = squared(photo, side)
+            condition = self._image_condition(picture, frames)
+            tokens = None if self.image is None else self.image.encode(picture).to(device, dtype)
+        latent_height, latent_width = noise.shape[-2:]
+        shift = None
+        if settings.tileable and spec.projection == "rectified":
+            patch = tuple(spec.transformer["patch_size"][1:])
+            shift = circular_shift(latent_height, latent_width, steps=steps, patch=patch, generator=draw)
+
+        def predict(seen: Tensor, timestep: Tensor, conditional: bool) -> Tensor:
+            return self.transformer(
+                hidden_states=seen.to(device, dtype),
+                timestep=timestep,
+                encoder_hidden_states=context if conditional else without,
+                encoder_hidden_states_image=tokens,
+                return_dict=False,
+            )[0]
+
+        latents = sample(
+            predict,
+            noise.to(device),
+            steps=steps,
+            shift=settings.shift or spec.sampling_shift,
+            guidance=spec.guidance if settings.guidance is None else settings.guidance,
+            solver=settings.solver,
+            on_step=on_step,
+            transform_latents=shift,
+            condition=condition,
+        )
+        shown = self._decoded(latents, periodic=shift is not None)
+        linear = linear_from_srgb(shown)
+        if spec.projection == "rectified":
+            linear, coverage = reproject(linear, trajectory, side, side)
+        else:
+            coverage = torch.ones(linear.shape[:3])
+        return MaterialVideo(
+            frames=linear,
+            coverage=coverage,
+            trajectory=trajectory,
+            provenance=self._provenance(prompt, settings, steps),
+        )
+
+    def _contexts(self, prompts: list[str]) -> Tensor:
+        """[P, N, D] with the number of tokens the model was trained with."""
+        tokens, _ = self.text.encode(prompts)
+        count = self.spec.text_tokens
+        return pad(tokens, (0, 0, 0, max(0, count - tokens.shape[1])))[:, :count]
+
+    @torch.no_grad()
+    def _image_condition(self, picture: Tensor, frames: int) -> Tensor:
+        """Mask and latents of the photo followed by grey frames. [1, 4 + z, f, h, w]"""
+        grey = torch.full((frames - 1, *picture.shape), 0.5)
+        clip = torch.cat([picture[None], grey])[None]
+        return image_condition(encode(self.autoencoder, clip.to(self.autoencoder.device)))
+
+    @torch.no_grad()
+    def _decoded(self, latents: Tensor, *, periodic: bool) -> Tensor:
+        """[F, H, W, 3] display-encoded."""
+        latents = latents.to(self.autoencoder.device, self.autoencoder.dtype)
+        if not periodic:
+            return decode(self.autoencoder, latents)[0].float().cpu()
+        planes = decode_periodic(lambda z: decode(self.autoencoder, z).permute(0, 4, 1, 2, 3), latents)
+        frames = planes[0].permute(1, 2, 3, 0).float().cpu()
+        return blend_boundary(frames, max(2, round(frames.shape[1] * BOUNDARY_BAND))).clamp(0, 1)
+
+    def _provenance(self, prompt: str, settings: SamplingSettings, steps: int) -> dict[str, Any]:
+        return {
+            "name": prompt[:60] or "photo",
+            "source": f"generated by {self.spec.name}",
+            "prompt": prompt,
+            "negative": settings.negative,
+            "seed": settings.seed,
+            "model": self.spec.name,
+            "steps": steps,
+            "solver": settings.solver,
+            "tileable": settings.tileable,
+        }
+
+
+def member(model: str, task: str) -> VideoModelSpec:
+    """The spec of a model or of a family's member for "text" or "image"."""
+    return find_spec(FAMILIES[model][task] if model in FAMILIES else model)
+
+
+def load_generator(
+    spec: VideoModelSpec, folder: Path | None = None, placement: Placement | None = None
+) -> Generator:
+    """All networks of a model, from a folder in diffusers layout, the bundle, or the hub's cache."""
+    placement = placement or Placement()
+    on_cpu = placement.device == "cpu"
+    dtype = torch.float32 if on_cpu or spec.text_encoder == "minilm" else placement.compute_dtype
+    transformer = load_transformer(spec, folder, dtype=dtype)
+    autoencoder = load_autoencoder(spec, folder)
+    text: TextEncoder
+    if spec.text_encoder == "minilm":
+        text = load_minilm(length=spec.text_tokens)
+    else:
+        text = load_umt5(folder or str(spec.hub), length=spec.text_tokens, dtype="fp32" if on_cpu else "bf16")
+    image = None
+    if spec.image_encoder is not None:
+        if folder is None:
+            raise UsageError(
+                f"model {spec.name} needs --weights FOLDER: its image encoder is read from there"
+            )
+        image = load_image_encoder(folder)
+    place(transformer, autoencoder, placement)
+    return Generator(spec=spec, transformer=transformer, autoencoder=autoencoder, text=text, image=image)
+
+
+def squared(photo: Tensor, side: int) -> Tensor:
+    """The middle square of a picture [H, W, 3] linear, resized, display-encoded. [side, side, 3]"""
+    height, width = photo.shape[:2]
+    size = min(height, width)
+    top, left = (height - size) // 2, (width - size) // 2
+    return srgb_from_linear(resized_map(photo[top : top + size, left : left + size], side, side, wrap=False))
+
+
+def save_video(folder: Path, video: MaterialVideo) -> None:
+    """Lossless frames, video.mp4 for eyes, and the manifest last."""
+    for index, frame in enumerate(video.frames):
+        media.write_image(folder / "frames" / f"{index:04d}.png", frame)
+    write_preview(folder, video.frames)
+    write_manifest(folder, video.trajectory, video.provenance, ".png")
+
+
+def is_whole(folder: Path, trajectory: Trajectory) -> bool:
+    """Whether `save_video` finished there."""
+    return (folder / "material_video.json").exists() and all(
+        (folder / "frames" / f"{index:04d}.png").exists() for index in range(trajectory.frames)
+    )

@@ -1,0 +1,1 @@
+"""Networks and weights that both systems share: specs, transformer, autoencoder, conversion."""

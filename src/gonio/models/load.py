@@ -1,0 +1,191 @@
+"""Networks of a spec: without memory, with random weights, or with weights from a folder, bundle or cache.
+
+Every tensor and every field of the configuration is checked against the spec before diffusers loads it:
+diffusers itself would fill a missing tensor with random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from gonio import media
+from gonio.errors import GonioError
+from gonio.media.limits import reason
+from gonio.models.spec import AUTOENCODER_DEFAULTS, TRANSFORMER_DEFAULTS, VideoModelSpec, plain
+from gonio.models.weight_files import Shapes, open_weights, require_shapes, weights_path
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+TRANSFORMER, AUTOENCODER = "WanTransformer3DModel", "AutoencoderKLWan"
+SUBFOLDERS = {TRANSFORMER: "transformer", AUTOENCODER: "vae"}
+_DEFAULTS = {TRANSFORMER: TRANSFORMER_DEFAULTS, AUTOENCODER: AUTOENCODER_DEFAULTS}
+_STATISTICS = ("latents_mean", "latents_std")
+# Weights of an attention that the released image model carries and never uses; diffusers skips them too.
+_UNUSED = ".norm_added_q."
+_TEXT_AND_TIME = ("text_embedder", "time_embedder")
+
+
+def load_transformer(
+    spec: VideoModelSpec,
+    folder: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> WanTransformer3DModel:
+    """The spec's transformer in eval mode: from a folder, else bundled, else from the hub's cache.
+
+    folder: in diffusers layout, the model's (with transformer/) or the network's own. dtype: of the weights,
+    but for the norms, tables and time embedding, which diffusers keeps in fp32. GonioError where a file, a
+    tensor or a field is wrong.
+    """
+    place = _place(spec, TRANSFORMER, folder, spec.bundled_transformer)
+    return _load(spec.transformer, TRANSFORMER, place, dtype, device)
+
+
+def load_autoencoder(
+    spec: VideoModelSpec, folder: Path | None = None, *, device: str | torch.device = "cpu"
+) -> AutoencoderKLWan:
+    """The spec's autoencoder in eval mode, always in fp32; see `load_transformer` (with vae/)."""
+    place = _place(spec, AUTOENCODER, folder, spec.bundled_autoencoder)
+    return _load(spec.autoencoder, AUTOENCODER, place, torch.float32, device)
+
+
+def random_transformer(spec: VideoModelSpec, seed: int) -> WanTransformer3DModel:
+    """The spec's transformer as Wan starts its training: predicts exactly zero until the head has learned.
+
+    Uniform Xavier weights, zero biases; text and time embeddings normal(0, 0.02); the head zero.
+    The same seed gives the same weights; the global generator is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _build(TRANSFORMER, spec.transformer)
+        with torch.no_grad():
+            for name, module in model.named_modules():
+                if isinstance(module, nn.Linear):
+                    if any(part in name for part in _TEXT_AND_TIME):
+                        nn.init.normal_(module.weight, std=0.02)
+                    else:
+                        nn.init.xavier_uniform_(module.weight)
+                    nn.init.zeros_(module.bias)
+            nn.init.xavier_uniform_(model.patch_embedding.weight.flatten(1))
+            nn.init.zeros_(model.proj_out.weight)
+    return model
+
+
+def random_autoencoder(spec: VideoModelSpec, seed: int) -> AutoencoderKLWan:
+    """The spec's autoencoder with its class's initial weights; latents' statistics 0 and 1 if unknown."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _build(AUTOENCODER, spec.autoencoder)
+
+
+def meta_transformer(spec: VideoModelSpec) -> WanTransformer3DModel:
+    """The spec's transformer on the meta device: names, shapes and counts without memory."""
+    with torch.device("meta"):
+        return _build(TRANSFORMER, spec.transformer)
+
+
+def meta_autoencoder(spec: VideoModelSpec) -> AutoencoderKLWan:
+    """The spec's autoencoder on the meta device."""
+    with torch.device("meta"):
+        return _build(AUTOENCODER, spec.autoencoder)
+
+
+def expected_shapes(class_name: str, config: Mapping[str, Any]) -> Shapes:
+    """Every tensor that a network of this configuration stores. GonioError where it cannot be built."""
+    try:
+        with torch.device("meta"):
+            model = _build(class_name, config)
+    except (RuntimeError, ValueError, TypeError, ZeroDivisionError, IndexError) as error:
+        raise GonioError(f"no {class_name} has this configuration ({reason(error)})") from None
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _build(class_name: str, config: Mapping[str, Any]) -> Any:
+    import diffusers
+
+    known = dict(config)
+    if class_name == AUTOENCODER:
+        for field, neutral in zip(_STATISTICS, (0.0, 1.0), strict=True):
+            known[field] = known[field] or [neutral] * config["z_dim"]
+    return getattr(diffusers, class_name)(**known)
+
+
+def _place(spec: VideoModelSpec, class_name: str, folder: Path | None, bundled: str | None) -> Path:
+    """The folder of one network's config.json and weights."""
+    part = SUBFOLDERS[class_name]
+    if folder is not None:
+        found = folder / part if (folder / part / "config.json").is_file() else folder
+        if not (found / "config.json").is_file():
+            raise GonioError(f"{folder}: has no {part}/config.json; name a folder in diffusers layout")
+        return found
+    if bundled is not None:
+        found = Path(str(resources.files("gonio"))) / "weights" / bundled
+        if not (found / "config.json").is_file():
+            raise GonioError(f"{found}: the weights of {spec.name} are not there; install Gonio again")
+        return found
+    if spec.hub is None:
+        raise GonioError(f"model {spec.name} names no weights of its own; give their folder")
+    return _cached(spec.hub, part)
+
+
+def _cached(repository: str, part: str) -> Path:
+    """The network's folder in the hub's local cache; nothing is fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    cure = f"fetch it with: hf download {repository}, or give the folder of the weights"
+    try:
+        root = Path(snapshot_download(repository, allow_patterns=[f"{part}/*"], local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        raise GonioError(f"{repository} is not on this machine; {cure}") from None
+    if not (root / part / "config.json").is_file():
+        raise GonioError(f"{root}: holds no {part}/config.json; {cure}")
+    return root / part
+
+
+def _load(
+    config: Mapping[str, Any], class_name: str, place: Path, dtype: torch.dtype, device: str | torch.device
+) -> Any:
+    import diffusers
+
+    stated = _stated_config(place / "config.json", class_name)
+    _require_config(place / "config.json", stated, config)
+    weights = open_weights(weights_path(place))
+    found = {name: shape for name, shape in weights.shapes.items() if _UNUSED not in name}
+    require_shapes(place, found, expected_shapes(class_name, stated))
+    try:
+        model = getattr(diffusers, class_name).from_pretrained(
+            str(place), torch_dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+        return model.to(device).eval()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise GonioError(f"{place}: cannot be loaded ({reason(error)}); check memory and files") from None
+
+
+def _stated_config(path: Path, class_name: str) -> dict[str, Any]:
+    """A config.json with every field of the class; one that is absent has the default of the class."""
+    document = media.read_json(path)
+    if not isinstance(document, dict):
+        raise GonioError(f"{path}: not a JSON object; fetch it again")
+    if document.get("_class_name", class_name) != class_name:
+        raise GonioError(f"{path}: describes a {document['_class_name']}, expected a {class_name}")
+    return {key: plain(document.get(key, value)) for key, value in _DEFAULTS[class_name].items()}
+
+
+def _require_config(path: Path, stated: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for field, value in wanted.items():
+        if field in _STATISTICS and value is None:
+            value = stated[field]
+        if stated[field] != value:
+            raise GonioError(f"{path}: {field} is {stated[field]}, the model's spec says {value}")
+    for field in _STATISTICS:
+        if field in stated and len(stated[field] or ()) != stated["z_dim"]:
+            raise GonioError(f"{path}: {field} needs {stated['z_dim']} numbers")

@@ -1,0 +1,333 @@
+"""What a video model is, in numbers: its networks' configurations and how it is sampled and trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import inf, prod
+from pathlib import Path
+from typing import Any
+
+from gonio import media
+from gonio.errors import UsageError
+
+# Every field of the diffusers classes, with the values of the released Wan 2.1 14B text model: a spec
+# names only what differs, and a comparison with a config.json sees every field.
+TRANSFORMER_DEFAULTS: dict[str, Any] = {
+    "patch_size": [1, 2, 2],
+    "num_attention_heads": 40,
+    "attention_head_dim": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 4096,
+    "freq_dim": 256,
+    "ffn_dim": 13824,
+    "num_layers": 40,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "image_dim": None,
+    "added_kv_proj_dim": None,
+    "rope_max_seq_len": 1024,
+    "pos_embed_seq_len": None,
+}
+AUTOENCODER_DEFAULTS: dict[str, Any] = {
+    "base_dim": 96,
+    "decoder_base_dim": None,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_scales": [],
+    "temperal_downsample": [False, True, True],  # the class spells it so
+    "dropout": 0.0,
+    # Statistics of the latents by channel. None: whatever stands beside the weights.
+    "latents_mean": [
+        *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
+        *(0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921),
+    ],
+    "latents_std": [
+        *(2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743),
+        *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
+    ],
+    "is_residual": False,
+    "in_channels": 3,
+    "out_channels": 3,
+    "patch_size": None,
+    "scale_factor_temporal": 4,
+    "scale_factor_spatial": 8,
+}
+TEXT_ENCODERS = ("umt5-xxl", "minilm")
+IMAGE_ENCODERS = ("clip-vit-h",)
+MASK_CHANNELS = 4  # one for each frame that a latent frame stands for
+# The attention of the class finds the image tokens by counting 512 text tokens from the end.
+TEXT_TOKENS_BEFORE_IMAGE = 512
+TEMPORAL_STRIDE = 4  # AutoencoderKLWan encodes one frame, then fours, whatever its configuration says
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoModelSpec:
+    """One video diffusion model. Raises UsageError where the parts do not fit together.
+
+    transformer and autoencoder hold the fields of diffusers' WanTransformer3DModel and AutoencoderKLWan
+    (those left out have the values of the released 14B text model).
+    projection: what a frame shows, "perspective" (as the camera sees it) or "rectified" (unwarped to the
+    sample's uv). resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
+    s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
+    bundled_*: folders of weights below gonio/weights.
+    """
+
+    name: str
+    task: str  # "text" | "image"
+    transformer: Mapping[str, Any]
+    autoencoder: Mapping[str, Any]
+    text_encoder: str
+    text_tokens: int
+    image_encoder: str | None = None
+    projection: str = "perspective"
+    frames: int = 81
+    resolution: int = 512
+    sampling_shift: float = 5.0
+    training_shift: float = 5.0
+    guidance: float = 5.0
+    steps: int = 50
+    hub: str | None = None
+    bundled_transformer: str | None = None
+    bundled_autoencoder: str | None = None
+
+    def __post_init__(self) -> None:
+        for part, defaults in (("transformer", TRANSFORMER_DEFAULTS), ("autoencoder", AUTOENCODER_DEFAULTS)):
+            given: Mapping[str, Any] = getattr(self, part)
+            unknown = sorted(set(given) - set(defaults))
+            if unknown:
+                raise self._error(f"the {part} has no field {unknown[0]!r}; known are {', '.join(defaults)}")
+            complete = {key: plain(given.get(key, value)) for key, value in defaults.items()}
+            object.__setattr__(self, part, complete)
+        self._check()
+
+    def _error(self, problem: str) -> UsageError:
+        return UsageError(f"model {self.name}: {problem}")
+
+    def _check(self) -> None:
+        transformer, autoencoder = self.transformer, self.autoencoder
+        for field, allowed in (
+            ("task", ("text", "image")),
+            ("text_encoder", TEXT_ENCODERS),
+            ("image_encoder", (None, *IMAGE_ENCODERS)),
+            ("projection", ("perspective", "rectified")),
+        ):
+            value = getattr(self, field)
+            if value not in allowed:
+                raise self._error(f"{field} is {value!r}; it must be one of {', '.join(map(str, allowed))}")
+        for field in ("text_tokens", "frames", "resolution", "steps"):
+            if type(getattr(self, field)) is not int or getattr(self, field) < 1:
+                raise self._error(f"{field} is {getattr(self, field)!r}; it must be a whole number above 0")
+        for field in ("sampling_shift", "training_shift", "guidance"):
+            value = getattr(self, field)
+            if type(value) not in (int, float) or not 0 < value < inf:
+                raise self._error(f"{field} is {value!r}; it must be a number above 0")
+        if len(autoencoder["temperal_downsample"]) != len(autoencoder["dim_mult"]) - 1:
+            raise self._error("temperal_downsample needs one entry less than dim_mult")
+        if sum(autoencoder["temperal_downsample"]) != 2:
+            raise self._error("temperal_downsample must halve the frames twice: the class encodes by fours")
+        self._expect("autoencoder", "scale_factor_spatial", self.spatial_stride)
+        z = autoencoder["z_dim"]
+        self._expect("transformer", "out_channels", z)
+        self._expect("transformer", "in_channels", z if self.task == "text" else 2 * z + MASK_CHANNELS)
+        self._expect("transformer", "added_kv_proj_dim", self.width if self.image_encoder else None)
+        if (transformer["image_dim"] is None) != (self.image_encoder is None):
+            raise self._error("image_dim of the transformer and image_encoder go together; give both or none")
+        if self.image_encoder and self.text_tokens != TEXT_TOKENS_BEFORE_IMAGE:
+            raise self._error(f"with an image encoder, text_tokens must be {TEXT_TOKENS_BEFORE_IMAGE}")
+        check_frames(self, self.frames)
+        check_size(self, self.resolution, self.resolution)
+
+    def _expect(self, part: str, field: str, value: Any) -> None:
+        found = getattr(self, part)[field]
+        if found != value:
+            raise self._error(f"{field} of the {part} is {found}; it must be {value} to fit the rest")
+
+    @property
+    def width(self) -> int:
+        """Channels of a token in the transformer."""
+        return self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels per latent, along a side."""
+        return 2 ** (len(self.autoencoder["dim_mult"]) - 1) * (self.autoencoder["patch_size"] or 1)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """[C, F, H, W] of the latents of a clip of valid size."""
+        check_frames(self, frames)
+        check_size(self, height, width)
+        stride = self.spatial_stride
+        depth = 1 + (frames - 1) // TEMPORAL_STRIDE
+        return self.autoencoder["z_dim"], depth, height // stride, width // stride
+
+    def token_count(self, frames: int, height: int, width: int) -> int:
+        """Tokens that the transformer sees for a clip of valid size."""
+        latents = self.latent_shape(frames, height, width)
+        return prod(n // p for n, p in zip(latents[1:], self.transformer["patch_size"], strict=True))
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, as JSON would give them back, so that configurations can be compared."""
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_frames(spec: VideoModelSpec, frames: int) -> None:
+    """Refuse a frame count the autoencoder would silently cut: it must be 4n + 1 (and fit the positions)."""
+    longest = TEMPORAL_STRIDE * (spec.transformer["rope_max_seq_len"] - 1) + 1
+    if 1 <= frames <= longest and frames % TEMPORAL_STRIDE == 1:
+        return
+    below = min(max((frames - 1) // TEMPORAL_STRIDE, 0) * TEMPORAL_STRIDE + 1, longest)
+    nearest = [below, below + TEMPORAL_STRIDE] if 1 <= frames < longest else [below]
+    raise UsageError(
+        f"{frames} frames: {spec.name} takes 4n+1, at most {longest}; nearest {_listed(nearest)}"
+    )
+
+
+def check_size(spec: VideoModelSpec, height: int, width: int) -> None:
+    """Refuse a frame size that is no multiple of the autoencoder's stride times the transformer's patch."""
+    for name, value, patch in (
+        ("height", height, spec.transformer["patch_size"][1]),
+        ("width", width, spec.transformer["patch_size"][2]),
+    ):
+        step = spec.spatial_stride * patch
+        largest = step * spec.transformer["rope_max_seq_len"]
+        if step <= value <= largest and value % step == 0:
+            continue
+        below = min(max(value // step, 1) * step, largest)
+        nearest = [below, below + step] if step <= value < largest else [below]
+        raise UsageError(
+            f"a {name} of {value} pixels: {spec.name} takes multiples of {step}, at most {largest}; "
+            f"nearest {_listed(nearest)}"
+        )
+
+
+def _listed(numbers: list[int]) -> str:
+    return " and ".join(map(str, numbers))
+
+
+def find_spec(name: str) -> VideoModelSpec:
+    """The spec of a known name or of a JSON file (FILE.json)."""
+    if name.endswith(".json"):
+        return read_spec(Path(name))
+    if name not in SPECS:
+        raise UsageError(f"no model {name!r}; known are {', '.join(SPECS)}, or name a spec file .json")
+    return SPECS[name]
+
+
+def read_spec(path: Path) -> VideoModelSpec:
+    """A spec from a JSON object with the fields of VideoModelSpec; an unknown field is an error."""
+    document = media.read_json(path)
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: a spec is a JSON object; see VideoModelSpec for its fields")
+    known = {field.name for field in fields(VideoModelSpec)}
+    unknown = sorted(set(document) - known)
+    if unknown:
+        raise UsageError(f"{path}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    try:
+        return VideoModelSpec(**document)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path}: malformed spec ({error}); correct the field") from None
+
+
+_SMALL_WAN = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+_IMAGE_WAN = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
+
+# The mini family. Change the numbers here and nowhere else.
+_MINI_LATENTS = 48
+_MINI_AUTOENCODER = {
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "base_dim": 32,
+    "z_dim": _MINI_LATENTS,
+    "dim_mult": [1, 2, 3],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True, True],
+    "attn_scales": [],
+    "scale_factor_spatial": 8,
+    "latents_mean": None,
+    "latents_std": None,
+}
+_MINI_TRANSFORMER = {
+    "patch_size": [1, 2, 2],
+    "num_attention_heads": 4,
+    "attention_head_dim": 48,
+    "in_channels": _MINI_LATENTS,
+    "out_channels": _MINI_LATENTS,
+    "ffn_dim": 768,
+    "num_layers": 8,
+    "freq_dim": 128,
+    "text_dim": 384,
+    "rope_max_seq_len": 1024,
+}
+_MINI: dict[str, Any] = {
+    "autoencoder": _MINI_AUTOENCODER,
+    "text_encoder": "minilm",
+    "text_tokens": 32,
+    "projection": "rectified",
+    "frames": 17,
+    "resolution": 128,
+    "sampling_shift": 1.0,
+    "training_shift": 1.0,
+    "guidance": 3.0,
+    "steps": 20,
+    "bundled_autoencoder": "mini/vae",
+}
+
+SPECS: dict[str, VideoModelSpec] = {
+    spec.name: spec
+    for spec in (
+        VideoModelSpec(
+            name="mini-t2v",
+            task="text",
+            transformer=_MINI_TRANSFORMER,
+            bundled_transformer="mini-t2v/transformer",
+            **_MINI,
+        ),
+        VideoModelSpec(
+            name="mini-i2v",
+            task="image",
+            transformer={**_MINI_TRANSFORMER, "in_channels": 2 * _MINI_LATENTS + MASK_CHANNELS},
+            bundled_transformer="mini-i2v/transformer",
+            **_MINI,
+        ),
+        VideoModelSpec(
+            name="wan2.1-t2v-1.3b",
+            task="text",
+            transformer=_SMALL_WAN,
+            autoencoder={},
+            text_encoder="umt5-xxl",
+            text_tokens=512,
+            sampling_shift=8.0,
+            guidance=6.0,
+            hub="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        ),
+        VideoModelSpec(
+            name="wan2.1-t2v-14b",
+            task="text",
+            transformer={},
+            autoencoder={},
+            text_encoder="umt5-xxl",
+            text_tokens=512,
+            hub="Wan-AI/Wan2.1-T2V-14B-Diffusers",
+        ),
+        VideoModelSpec(
+            name="wan2.1-i2v-14b",
+            task="image",
+            transformer=_IMAGE_WAN,
+            autoencoder={},
+            text_encoder="umt5-xxl",
+            text_tokens=512,
+            image_encoder="clip-vit-h",
+            sampling_shift=3.0,
+            steps=40,
+            hub="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        ),
+    )
+}

@@ -1,0 +1,215 @@
+"""The one training loop: accelerate underneath, batches that are functions of the step, exact resume.
+
+What is trained is an *objective*: a module whose forward turns a batch into a scalar loss. A batch is made
+from nothing but the number of the step (and of the process), so a run that goes on from a checkpoint sees
+the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from gonio.errors import GonioError
+from gonio.reconstruct.checkpoint import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """AdamW with a linear warm-up and a cosine decay to `final_rate` of the rate (1: constant).
+
+    accumulate: batches a step on each process. ema: decay of the averaged weights, 0 for none.
+    head_rate multiplies the rate of the parameters whose names contain one of `heads`.
+    """
+
+    steps: int
+    rate: float
+    warmup: int = 100
+    final_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    accumulate: int = 1
+    ema: float = 0.0
+    precision: Literal["no", "bf16"] = "no"
+    heads: tuple[str, ...] = ()
+    head_rate: float = 1.0
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, 0-based."""
+        share = min(step / self.steps, 1.0)
+        decay = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
+        return self.rate * min(1.0, (step + 1) / max(self.warmup, 1)) * decay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One step's figures: loss of the step and its running mean, norm of the gradient before clipping."""
+
+    step: int
+    loss: float
+    smooth: float
+    gradient: float
+    rate: float
+
+
+class Training:
+    """A running training: objective, optimizer, averaged weights and the place in the schedule."""
+
+    def __init__(self, objective: nn.Module, settings: LoopSettings, accelerator: Accelerator | None = None):
+        self.settings = settings
+        self.accelerator = accelerator or Accelerator(
+            mixed_precision=settings.precision, cpu=not torch.cuda.is_available()
+        )
+        self.bare = objective
+        self.names = [name for name, p in objective.named_parameters() if p.requires_grad]
+        if not self.names:
+            raise GonioError("training: nothing is trainable; unfreeze a part of the model")
+        optimizer = torch.optim.AdamW(
+            self._groups(), lr=settings.rate, betas=settings.betas, weight_decay=settings.weight_decay
+        )
+        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        trainable = self._trainable()
+        self.ema = {n: p.detach().clone() for n, p in trainable.items()} if settings.ema else {}
+        self.step, self.smooth = 0, math.nan
+
+    def _groups(self) -> list[dict[str, object]]:
+        """Heads apart; no weight decay on vectors (norms, biases, modulations)."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.bare.named_parameters():
+            if parameter.requires_grad:
+                head = any(part in name for part in self.settings.heads)
+                groups.setdefault((head, parameter.ndim > 1), []).append(parameter)
+        decay = self.settings.weight_decay
+        return [
+            {"params": found, "weight_decay": decay if matrix else 0.0, "head": head}
+            for (head, matrix), found in groups.items()
+        ]
+
+    def _trainable(self) -> dict[str, Tensor]:
+        return {n: p for n, p in self.bare.named_parameters() if p.requires_grad}
+
+    def advance(self, batch_at: Callable[[int, int], Batch]) -> Report:
+        """One optimizer step on `accumulate` batches; batch_at(step, number of the batch within it)."""
+        settings, accelerator = self.settings, self.accelerator
+        rate = settings.rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * (settings.head_rate if group["head"] else 1.0)
+        total = 0.0
+        for index in range(settings.accumulate):
+            batch = batch_at(self.step, accelerator.process_index * settings.accumulate + index)
+            batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+            with accelerator.autocast():
+                loss = self.objective(**batch) / settings.accumulate
+            accelerator.backward(loss)
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise GonioError(f"training: the loss is not finite at step {self.step}; lower the learning rate")
+        gradient = float(accelerator.clip_grad_norm_(self.objective.parameters(), settings.clip))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._average()
+        self.smooth = total if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * total
+        return Report(step=self.step, loss=total, smooth=self.smooth, gradient=gradient, rate=rate)
+
+    def _average(self) -> None:
+        """Averaged weights follow faster in the beginning: decay min(ema, (1 + n) / (10 + n))."""
+        if self.ema:
+            keep = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+            for name, parameter in self._trainable().items():
+                self.ema[name].lerp_(parameter.detach(), 1 - keep)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The trainable weights to use: averaged when the settings ask for it."""
+        return self.ema or {n: p.detach() for n, p in self._trainable().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {f"weight.{n}": p.detach() for n, p in self._trainable().items()}
+        tensors |= {f"ema.{n}": p for n, p in self.ema.items()}
+        tensors |= optimizer_tensors("all", self.optimizer.optimizer)
+        tensors["where"] = torch.tensor([self.step, self.smooth], dtype=torch.float64)
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._trainable().items():
+                parameter.copy_(tensors[f"weight.{name}"])
+            for name, average in self.ema.items():
+                average.copy_(tensors[f"ema.{name}"])
+        restore_optimizer("all", self.optimizer.optimizer, tensors)
+        self.step, self.smooth = int(tensors["where"][0]), float(tensors["where"][1])
+
+
+def train(
+    training: Training,
+    batch_at: Callable[[int, int], Batch],
+    *,
+    checkpoint: Path | None = None,
+    identity: dict[str, str] | None = None,
+    checkpoint_seconds: float = 120.0,
+    report: Callable[[Report], None] | None = None,
+    every: int = 0,
+    validate: Callable[[int], None] | None = None,
+    stop_after_seconds: float = math.inf,
+) -> bool:
+    """Run to the last step. Returns whether it got there (`stop_after_seconds` may end it before).
+
+    With a checkpoint path the state is kept there and a run of the same identity goes on from it exactly.
+    Several processes keep theirs in a folder of that name through accelerate. `validate(step)` is called
+    every `every` steps and at the end.
+    """
+    identity = identity or {}
+    many = training.accelerator.num_processes > 1
+    if checkpoint is not None and checkpoint.exists():
+        _load(training, checkpoint, identity, many)
+    started = saved = time.monotonic()
+    while training.step < training.settings.steps:
+        figures = training.advance(batch_at)
+        last = training.step == training.settings.steps
+        if report is not None:
+            report(figures)
+        if validate is not None and (last or (every and training.step % every == 0)):
+            validate(training.step)
+        stop = time.monotonic() - started > stop_after_seconds
+        if checkpoint is not None and (stop or last or time.monotonic() - saved > checkpoint_seconds):
+            _save(training, checkpoint, identity, many)
+            saved = time.monotonic()
+        if stop:
+            break
+    return training.step >= training.settings.steps
+
+
+def _save(training: Training, checkpoint: Path, identity: dict[str, str], many: bool) -> None:
+    if many:
+        training.accelerator.save_state(str(checkpoint), safe_serialization=True)
+        where = {"where": torch.tensor([training.step, training.smooth], dtype=torch.float64)}
+        if training.accelerator.is_main_process:
+            save_checkpoint(checkpoint / "where.safetensors", where | dict(training.ema), identity)
+    else:
+        save_checkpoint(checkpoint, training.state(), identity)
+
+
+def _load(training: Training, checkpoint: Path, identity: dict[str, str], many: bool) -> None:
+    if many:
+        found = load_checkpoint(checkpoint / "where.safetensors", identity)
+        training.accelerator.load_state(str(checkpoint))
+        training.step, training.smooth = int(found["where"][0]), float(found["where"][1])
+        training.ema = {name: found[name].to(value) for name, value in training.ema.items()}
+    else:
+        training.restore(load_checkpoint(checkpoint, identity))

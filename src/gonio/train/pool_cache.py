@@ -1,0 +1,69 @@
+"""A pool of rectified clips as the latent cache a video model is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gonio.data.cache import CacheSettings, EncodeText, EncodeVideo, LatentCache, append_item, open_cache
+from gonio.data.captions import caption_outside, describe
+from gonio.data.captions.real import describe_measured
+from gonio.data.clips import ClipPool, hash_seed, transformed
+
+CAPTIONS = 4  # of each variant
+# 48 lamps a photo would cost more than the clip itself.
+PHOTO_LAMPS = 12
+
+
+def pool_cache(
+    pool: ClipPool,
+    out: Path,
+    *,
+    settings: CacheSettings,
+    variants: int,
+    seed: int,
+    exclude: Sequence[str],
+    encode_video: EncodeVideo,
+    encode_text: EncodeText,
+    photo: Callable[[int], Tensor] | None = None,
+    report: Callable[[int], None] | None = None,
+) -> LatentCache:
+    """Encode `variants` of the clips' symmetries, each with captions of its own that equal none of `exclude`.
+
+    photo(index) -> [H, W, 3] display-encoded: a reference photo of the clip's material, turned with it.
+    What is there is kept: a stopped run goes on.
+    """
+    known = open_cache(out, settings, encode_text)
+    for index, record in enumerate(pool.records):
+        for variant in range(variants):
+            name = f"{index:05d}_{variant}"
+            if name not in known:
+                draw = torch.Generator().manual_seed(hash_seed("variant", seed, index, variant))
+                symmetry = pool.symmetries[int(torch.randint(len(pool.symmetries), (), generator=draw))]
+                clip = transformed(pool.clip(index), symmetry).float().div(255)
+                tensors = {"latents": encode_video(clip)}
+                if photo is not None:
+                    picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
+                    grey = torch.full((len(clip) - 1, *picture.shape[1:]), 0.5)
+                    tensors["photo"] = encode_video(torch.cat([picture, grey]))
+                captions = [
+                    caption_outside(lambda s, r=record: _caption(r, s), hash_seed(name, n), exclude)
+                    for n in range(CAPTIONS)
+                ]
+                tensors |= {f"text.{n}": encode_text(text) for n, text in enumerate(captions)}
+                credit = {"source": record["name"], "licence": record.get("licence") or "unstated"}
+                append_item(out, {"id": name, "captions": captions, **credit}, tensors, settings)
+            if report is not None:
+                report(index * variants + variant + 1)
+    return LatentCache(out)
+
+
+def _caption(record: dict[str, Any], seed: int) -> str:
+    """What a clip's record says about its material, in one of many ways."""
+    if "family" in record["attributes"]:
+        return describe(record["attributes"], seed)
+    return describe_measured(record["name"], record, record["attributes"], seed)

@@ -1,0 +1,170 @@
+"""Finetuning, or training from scratch, of the video transformer on cached latents by flow matching.
+
+Only the transformer learns; autoencoder and text encoder are frozen and their outputs come from a
+`LatentCache`. The recipes named `paper-*` hold the numbers of VideoNeuMat (section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from gonio.data.cache import LatentCache
+from gonio.data.clips import ClipSettings, hash_seed
+from gonio.errors import GonioError
+from gonio.models.condition import image_condition
+from gonio.models.flow import NoiseLevels, draw_noise_levels, flow_loss, gaussian
+from gonio.models.spec import VideoModelSpec
+from gonio.train.loop import Batch, LoopSettings
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRecipe:
+    """model: spec to train. tuning: all weights of the transformer, or a LoRA of `rank`.
+
+    batch: clips a step on each process (times the loop's `accumulate`). drop_text: share of clips whose
+    prompt is replaced by the empty one, for classifier-free guidance. start: model whose weights are taken
+    to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
+    encoded, where the recipe makes its own data. levels: how noise levels are drawn.
+    tileable_only: leave out materials that do not tile.
+    """
+
+    model: str
+    tuning: Literal["full", "lora"] = "full"
+    rank: int = 32
+    batch: int = 1
+    drop_text: float = 0.1
+    start: str | None = None
+    clips: ClipSettings | None = None
+    variants: int = 2
+    levels: NoiseLevels = "uniform"
+    tileable_only: bool = False
+    resolution: int = 512
+    checkpointing: bool = True
+    validate_every: int = 250
+    loop: LoopSettings = field(
+        # The paper: AdamW, 1e-5, batch 1 a GPU on 4 GPUs. Length and decay are not stated.
+        default_factory=lambda: LoopSettings(
+            steps=6000, rate=1e-5, warmup=0, final_rate=1.0, betas=(0.9, 0.999), ema=0.9999, precision="bf16"
+        )
+    )
+    seed: int = 0
+
+
+_PAPER = VideoRecipe(model="wan2.1-t2v-14b", start="wan2.1-t2v-14b")
+_MINI = VideoRecipe(
+    model="mini-t2v",
+    batch=16,
+    clips=ClipSettings(),
+    levels="logit-normal",
+    resolution=128,
+    checkpointing=False,
+    validate_every=500,
+    loop=LoopSettings(steps=8000, rate=6e-4, warmup=200, ema=0.999, precision="bf16"),
+)
+RECIPES: dict[str, VideoRecipe] = {
+    "paper-t2v-full": _PAPER,
+    "paper-t2v-lora": replace(_PAPER, tuning="lora", loop=replace(_PAPER.loop, ema=0.0)),
+    "paper-i2v": replace(_PAPER, model="wan2.1-i2v-14b", start="wan2.1-i2v-14b"),
+    "paper-tileable": replace(_PAPER, tileable_only=True),
+    "mini-t2v": _MINI,
+    "mini-i2v": replace(
+        _MINI,
+        model="mini-i2v",
+        start="mini-t2v",
+        loop=replace(_MINI.loop, steps=2000, rate=3e-4),
+    ),
+    "smoke": replace(
+        _MINI,
+        batch=2,
+        clips=ClipSettings(procedural=4, resolution=32),
+        variants=1,
+        resolution=32,
+        validate_every=0,
+        loop=LoopSettings(steps=4, rate=1e-3, warmup=2, ema=0.9),
+    ),
+}
+
+
+class VideoObjective(nn.Module):
+    """The velocity's mean squared error at one noise level a clip."""
+
+    def __init__(self, transformer: WanTransformer3DModel) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        sigma: Tensor,
+        weight: Tensor,
+        text: Tensor,
+        condition: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
+        """latents, noise [B, z, f, h, w]; sigma, weight [B]; text [B, N, D]; condition [B, 4 + z, f, h, w];
+        image [B, M, D'], tokens of an image encoder."""
+
+        def predict(seen: Tensor, timestep: Tensor) -> Tensor:
+            return self.transformer(
+                hidden_states=seen if condition is None else torch.cat([seen, condition], 1),
+                timestep=timestep,
+                encoder_hidden_states=text,
+                encoder_hidden_states_image=image,
+                return_dict=False,
+            )[0]
+
+        return flow_loss(predict, latents, noise, sigma, weight)
+
+
+def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step: int, index: int) -> Batch:
+    """Batch number `index` of a step; a function of its arguments, so that a resumed run repeats none."""
+    draw = torch.Generator().manual_seed(hash_seed("video", recipe.seed, step, index))
+    first = (step * MAX_BATCHES_A_STEP + index) * recipe.batch
+    items = [cache.sample(first + i, recipe.seed) for i in range(recipe.batch)]
+    dropped = (torch.rand(recipe.batch, generator=draw) < recipe.drop_text).tolist()
+    texts = [cache.empty_text if drop else item["text"] for item, drop in zip(items, dropped, strict=True)]
+    latents = torch.stack([item["latents"] for item in items]).float()
+    sigma, weight = draw_noise_levels(
+        recipe.batch, generator=draw, shift=spec.training_shift, levels=recipe.levels
+    )
+    batch = {
+        "latents": latents,
+        "noise": gaussian(latents.shape, draw),
+        "sigma": sigma,
+        "weight": weight,
+        "text": torch.stack([padded_text(text, spec.text_tokens) for text in texts]),
+    }
+    if spec.task == "image":
+        missing = [item["id"] for item in items if "photo" not in item]
+        if missing:
+            raise GonioError(f"clip {missing[0]} has no reference photo; make the data with --photos")
+        batch["condition"] = image_condition(torch.stack([item["photo"] for item in items]).float())
+    return batch
+
+
+# Batches of a step are numbered below this: processes times accumulated batches.
+MAX_BATCHES_A_STEP = 4096
+
+
+def padded_text(text: Tensor, tokens: int) -> Tensor:
+    """[N, D] -> [tokens, D] float32, zero beyond the prompt, cut where it is longer."""
+    return pad(text.float(), (0, 0, 0, max(0, tokens - len(text))))[:tokens]
+
+
+def widened_input(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """A text model's weights for an image model: further input channels begin with weight zero."""
+    found = dict(weights)
+    old = found["patch_embedding.weight"]
+    new = old.new_zeros(old.shape[0], channels, *old.shape[2:])
+    new[:, : old.shape[1]] = old
+    return found | {"patch_embedding.weight": new}

@@ -1,0 +1,245 @@
+"""A whole training of a video model: data, weights to begin with, validation, and the checkpoint to keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gonio import media
+from gonio.color import srgb_from_linear
+from gonio.data.cache import CacheSettings, LatentCache
+from gonio.data.clips import ClipPool, hash_seed
+from gonio.data.photos import Environments, quick_photograph
+from gonio.errors import GonioError, UsageError
+from gonio.generate.pipeline import Generator, SamplingSettings
+from gonio.material_video import MaterialVideo
+from gonio.models.autoencoder import encode
+from gonio.models.load import load_autoencoder, load_transformer, random_transformer
+from gonio.models.lora import add_lora, save_lora
+from gonio.models.spec import VideoModelSpec, find_spec
+from gonio.models.text import TextEncoder, load_minilm, load_umt5
+from gonio.models.weight_files import save_model
+from gonio.train.loop import Report, Training, train
+from gonio.train.pool_cache import PHOTO_LAMPS, pool_cache
+from gonio.train.video import VideoObjective, VideoRecipe, batch_at, widened_input
+
+TRANSFORMER_FOLDER = "transformer"
+# Two materials as they are trained on, and two that no catalogue has: those collapse first when a finetuned
+# model forgets what it knew.
+VALIDATION_PROMPTS = (
+    "red brick wall with pale mortar",
+    "hammered copper",
+    "purple crystal moss glowing softly",
+    "blue fish scales",
+)
+# Videos of different prompts that differ by less than this share of what they differed by at first.
+COLLAPSE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """score: mean over the prompts, lower is better (RPC loss). spread: how much videos of different prompts
+    differ, the root mean square of the difference of display-encoded values."""
+
+    step: int
+    score: float
+    spread: float
+
+
+def train_video(
+    recipe: VideoRecipe,
+    out: Path,
+    *,
+    data: Path | None = None,
+    pool: ClipPool | None = None,
+    environments: Path | None = None,
+    weights: Path | None = None,
+    exclude: Sequence[str] = (),
+    score: Callable[[MaterialVideo], float] | None = None,
+    report: Callable[[Report], None] | None = None,
+    stop_after_seconds: float = math.inf,
+) -> bool:
+    """Train; returns whether the last step was reached.
+
+    Writes out/transformer (or out/lora.safetensors), validation videos and validation.json, and the state in
+    out/training.safetensors. With `score` the weights kept are those of the best validation that has not
+    collapsed, else the last.
+    """
+    spec = find_spec(recipe.model)
+    text = _text_encoder(spec, weights)
+    autoencoder = load_autoencoder(spec, weights if spec.bundled_autoencoder is None else None)
+    cache = _data(recipe, spec, out, data, pool, environments, exclude, autoencoder, text)
+    transformer = _start(recipe, spec, weights)
+    if recipe.tuning == "lora":
+        add_lora(transformer, rank=recipe.rank)
+    if recipe.checkpointing:
+        transformer.enable_gradient_checkpointing()
+    training = Training(VideoObjective(transformer.train()), recipe.loop)
+    generator = Generator(spec=spec, transformer=transformer, autoencoder=autoencoder, text=text)
+    history = Validations(out, recipe, generator, training, score)
+    done = train(
+        training,
+        lambda step, index: batch_at(recipe, spec, cache, step, index),
+        checkpoint=out / "training.safetensors",
+        identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
+        report=report,
+        every=recipe.validate_every,
+        validate=history.validate if spec.task == "text" else None,
+        stop_after_seconds=stop_after_seconds,
+    )
+    if not history.kept:
+        history.keep()
+    facts = {"recipe": asdict(recipe), "clips": len(cache), "steps": training.step, "loss": training.smooth}
+    media.write_json(out / "training.json", facts)
+    return done
+
+
+class Validations:
+    """Videos of the validation prompts along a training, their measures, and the best weights so far."""
+
+    def __init__(
+        self,
+        out: Path,
+        recipe: VideoRecipe,
+        generator: Generator,
+        training: Training,
+        score: Callable[[MaterialVideo], float] | None,
+    ) -> None:
+        self.out, self.recipe, self.generator = out, recipe, generator
+        self.training, self.score = training, score
+        path = out / "validation.json"
+        self.found = [Validation(**v) for v in media.read_json(path)["rows"]] if path.exists() else []
+        self.kept = bool(self.found)
+
+    def validate(self, step: int) -> None:
+        """Generate with the averaged weights, measure, and keep the weights if they are the best."""
+        model, trained = self.generator.transformer, self._swap(self.training.averaged())
+        model.eval()
+        settings = SamplingSettings(seed=self.recipe.seed, resolution=self.recipe.resolution)
+        videos = [self.generator.video(prompt, settings) for prompt in VALIDATION_PROMPTS]
+        model.train()
+        shown = [srgb_from_linear(video.frames) for video in videos]
+        media.write_video(self.out / "validation" / f"{step:06d}.mp4", torch.cat(shown, 2), fps=6)
+        scores = [self.score(video) for video in videos] if self.score else [math.nan]
+        found = Validation(step=step, score=sum(scores) / len(scores), spread=_spread(shown))
+        if self._is_best(found):
+            self.keep()
+        self._swap(trained)
+        self.found.append(found)
+        media.write_json(self.out / "validation.json", {"rows": [asdict(v) for v in self.found]})
+
+    def _is_best(self, found: Validation) -> bool:
+        if not self.score:
+            return True
+        first = self.found[0].spread if self.found else found.spread
+        sound = [v for v in self.found if v.spread >= COLLAPSE * first and math.isfinite(v.score)]
+        if found.spread < COLLAPSE * first or not math.isfinite(found.score):
+            return not self.kept
+        return all(found.score <= v.score for v in sound)
+
+    def keep(self) -> None:
+        """Write the weights as they are now in the model."""
+        if self.recipe.tuning == "lora":
+            save_lora(self.out / "lora.safetensors", self.generator.transformer)
+        else:
+            trained = self._swap(self.training.averaged())
+            save_model(self.out / TRANSFORMER_FOLDER, self.generator.transformer)
+            self._swap(trained)
+        self.kept = True
+
+    @torch.no_grad()
+    def _swap(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Put weights into the objective and return those that were there."""
+        place = dict(self.training.bare.named_parameters())
+        before = {name: place[name].detach().clone() for name in weights}
+        for name, value in weights.items():
+            place[name].copy_(value)
+        return before
+
+
+def _spread(shown: list[Tensor]) -> float:
+    """Root mean square difference over all pairs of videos [F, H, W, 3]."""
+    stacked = torch.stack(shown)
+    count = len(shown)
+    variance = stacked.var(0, correction=0).mean()
+    return float((2 * variance * count / (count - 1)).sqrt())
+
+
+def _text_encoder(spec: VideoModelSpec, weights: Path | None) -> TextEncoder:
+    if spec.text_encoder == "minilm":
+        return load_minilm(length=spec.text_tokens)
+    return load_umt5(weights or str(spec.hub), length=spec.text_tokens)
+
+
+def _start(recipe: VideoRecipe, spec: VideoModelSpec, weights: Path | None) -> Any:
+    """The transformer to train: given, of another model (with more input channels), or random."""
+    if recipe.start is None and weights is None:
+        return random_transformer(spec, recipe.seed)
+    if recipe.start in (None, recipe.model):
+        return load_transformer(spec, weights)
+    source = load_transformer(find_spec(str(recipe.start)), weights)
+    model = random_transformer(spec, recipe.seed)
+    model.load_state_dict(widened_input(source.state_dict(), spec.transformer["in_channels"]))
+    return model
+
+
+def _data(
+    recipe: VideoRecipe,
+    spec: VideoModelSpec,
+    out: Path,
+    data: Path | None,
+    pool: ClipPool | None,
+    environments: Path | None,
+    exclude: Sequence[str],
+    autoencoder: Any,
+    text: TextEncoder,
+) -> LatentCache:
+    if data is not None:
+        cache = LatentCache(data)
+        if cache.settings.projection != spec.projection:
+            raise GonioError(
+                f"{data}: {cache.settings.projection} clips; {spec.name} needs {spec.projection}"
+            )
+        return cache
+    if pool is None:
+        raise UsageError("no data: give a folder of cached latents, or a recipe that makes its own")
+
+    @torch.no_grad()
+    def encode_video(frames: Tensor) -> Tensor:
+        return encode(autoencoder, frames[None])[0]
+
+    def encode_text(prompt: str) -> Tensor:
+        tokens, lengths = text.encode([prompt])
+        return tokens[0, : int(lengths[0])]
+
+    photo = None
+    if spec.task == "image":
+        if environments is None:
+            raise UsageError("an image model learns from reference photos; give --environments FOLDER")
+        surroundings = Environments(environments)
+
+        def photo(index: int) -> Tensor:
+            place = surroundings.draw(f"{recipe.seed}-{index}")
+            material = pool.material(index)
+            lamps = PHOTO_LAMPS
+            return srgb_from_linear(quick_photograph(material, place, recipe.resolution, lamps=lamps))
+
+    return pool_cache(
+        pool,
+        out / "latents",
+        settings=CacheSettings(
+            model=recipe.model, numbers="fp16", projection=spec.projection, size=pool.settings.resolution
+        ),
+        variants=recipe.variants,
+        seed=hash_seed(recipe.seed, "variants"),
+        exclude=exclude,
+        encode_video=encode_video,
+        encode_text=encode_text,
+        photo=photo,
+    )

@@ -1,0 +1,155 @@
+"""Prompt or photo -> material video, with the real networks and random weights."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gonio.camera import two_phase
+from gonio.errors import GonioError, UsageError
+from gonio.generate.pipeline import (
+    Generator,
+    SamplingSettings,
+    is_whole,
+    load_generator,
+    member,
+    save_video,
+    squared,
+)
+from gonio.material_video import load_material_video
+from gonio.models.load import random_autoencoder, random_transformer
+from gonio.models.spec import find_spec
+from gonio.models.text import load_minilm
+
+FAST = SamplingSettings(seed=1, resolution=32, steps=2)
+
+
+def generator(name, **changes):
+    spec = replace(find_spec(name), **changes)
+    transformer = random_transformer(spec, 0).eval()
+    with torch.no_grad():  # a head of zeros would predict nothing
+        transformer.proj_out.weight.normal_(std=0.02)
+    text = load_minilm(length=spec.text_tokens)
+    return Generator(
+        spec=spec, transformer=transformer, autoencoder=random_autoencoder(spec, 0).eval(), text=text
+    )
+
+
+@pytest.fixture(scope="module")
+def text_model():
+    return generator("mini-t2v")
+
+
+@pytest.fixture(scope="module")
+def image_model():
+    return generator("mini-i2v")
+
+
+def test_a_video_has_the_frames_and_the_trajectory_of_the_model(text_model):
+    video = text_model.video("green moss", FAST)
+    assert video.frames.shape == (17, 32, 32, 3)
+    assert video.trajectory.to_json() == two_phase(17).to_json()
+    assert video.provenance["prompt"] == "green moss" and video.provenance["model"] == "mini-t2v"
+
+
+def test_the_same_seed_gives_the_same_video_and_another_another(text_model):
+    first, again = (text_model.video("green moss", FAST) for _ in range(2))
+    other = text_model.video("green moss", replace(FAST, seed=2))
+    assert torch.equal(first.frames, again.frames)
+    assert not torch.equal(first.frames, other.frames)
+
+
+def test_the_prompt_and_the_negative_prompt_matter(text_model):
+    plain = text_model.video("green moss", FAST).frames
+    assert not torch.equal(text_model.video("rusty iron", FAST).frames, plain)
+    assert not torch.equal(text_model.video("green moss", replace(FAST, negative="glossy")).frames, plain)
+
+
+def test_every_step_is_reported(text_model):
+    seen = []
+    text_model.video("moss", FAST, on_step=lambda index, steps, latents: seen.append((index, steps)))
+    assert seen == [(0, 2), (1, 2)]
+
+
+def test_rectified_frames_are_shown_as_the_cameras_see_them(text_model):
+    """Black beside the sample where the orbiting camera looks past it, full from above."""
+    video = text_model.video("moss", FAST)
+    assert float(video.coverage[0].min()) > 0.99
+    assert float(video.coverage[-1].min()) == 0.0
+    assert float(video.frames[-1][video.coverage[-1] == 0].abs().max()) == 0.0
+
+
+def test_a_perspective_model_writes_its_frames_as_they_are():
+    video = generator("mini-t2v", projection="perspective").video("moss", FAST)
+    assert bool((video.coverage == 1).all())
+
+
+def test_a_tileable_video_is_another_one(text_model):
+    plain = text_model.video("moss", FAST)
+    tile = text_model.video("moss", replace(FAST, tileable=True))
+    assert not torch.equal(plain.frames, tile.frames)
+
+
+def test_the_photo_matters_to_an_image_model(image_model):
+    photo = torch.rand(40, 56, 3)
+    first = image_model.video("moss", FAST, photo=photo)
+    other = image_model.video("moss", FAST, photo=1 - photo)
+    assert not torch.equal(first.frames, other.frames)
+    assert image_model.video("", FAST, photo=photo).provenance["name"] == "photo"
+
+
+def test_a_photo_is_cut_to_its_middle_square():
+    photo = torch.zeros(4, 8, 3)
+    photo[:, 2:6] = 1.0
+    torch.testing.assert_close(squared(photo, 4), torch.ones(4, 4, 3))
+
+
+def test_a_model_for_the_other_task_is_refused(text_model, image_model):
+    with pytest.raises(UsageError, match="takes no photo"):
+        text_model.video("moss", FAST, photo=torch.rand(32, 32, 3))
+    with pytest.raises(UsageError, match="takes a photo"):
+        image_model.video("moss", FAST)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resolution": 40}, "multiples of 16"),
+        ({"frames": 16}, "16 frames"),
+        ({"steps": 100000}, "sampling steps"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(text_model, change, message):
+    with pytest.raises(UsageError, match=message):
+        text_model.video("moss", replace(FAST, **change))
+
+
+def test_a_network_that_diverges_stops_before_a_video_exists():
+    broken = generator("mini-t2v")
+    with torch.no_grad():
+        broken.transformer.proj_out.bias.fill_(float("nan"))
+    with pytest.raises(GonioError, match="after step 1 of 2"):
+        broken.video("moss", FAST)
+
+
+def test_a_saved_video_is_read_back(text_model, tmp_path):
+    video = text_model.video("moss", FAST)
+    assert not is_whole(tmp_path, video.trajectory)
+    save_video(tmp_path, video)
+    assert is_whole(tmp_path, video.trajectory)
+    assert (tmp_path / "video.mp4").stat().st_size > 0
+    again = load_material_video(tmp_path)
+    assert float((again.frames - video.frames).abs().max()) < 0.01  # 8 bits, display-encoded
+    assert again.provenance["prompt"] == "moss"
+
+
+def test_the_family_has_a_member_for_each_task():
+    assert member("mini", "text").name == "mini-t2v"
+    assert member("mini", "image").name == "mini-i2v"
+    with pytest.raises(UsageError, match="no model 'huge'"):
+        member("huge", "text")
+
+
+def test_wrong_weights_are_refused(tmp_path):
+    with pytest.raises(GonioError, match="config.json"):
+        load_generator(find_spec("mini-t2v"), tmp_path)

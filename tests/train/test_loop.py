@@ -1,0 +1,135 @@
+"""The training loop."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gonio.errors import GonioError
+from gonio.train.loop import LoopSettings, Training, train
+
+SETTINGS = LoopSettings(steps=12, rate=0.05, warmup=3, ema=0.9, weight_decay=0.1)
+
+
+class Line(nn.Module):
+    """Learns y = 3 x - 1; `frozen` takes no part."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Linear(1, 4)
+        self.head = nn.Linear(4, 1)
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+
+    def forward(self, x):
+        return (self.head(self.body(x).tanh()) - (3 * x - 1)).square().mean()
+
+
+def batch_at(step, index):
+    draw = torch.Generator().manual_seed(1000 * step + index)
+    return {"x": torch.rand(8, 1, generator=draw)}
+
+
+def run(settings=SETTINGS, **options):
+    training = Training(Line(), settings)
+    figures = []
+    done = train(training, batch_at, report=figures.append, **options)
+    return training, figures, done
+
+
+def test_the_loss_falls():
+    _, figures, done = run(LoopSettings(steps=150, rate=0.05, warmup=5, weight_decay=0.0))
+    assert done and figures[-1].loss < 0.1 * figures[0].loss
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+    whole, figures, _ = run()
+    path = tmp_path / "state.safetensors"
+    _, first, done = run(checkpoint=path, stop_after_seconds=0)
+    assert not done and len(first) == 1
+    _, second, _ = run(checkpoint=path, stop_after_seconds=0)
+    resumed, rest, done = run(checkpoint=path)
+    assert done and len(rest) == SETTINGS.steps - 2
+    assert [f.loss for f in first + second + rest] == [f.loss for f in figures]
+    assert [f.smooth for f in first + second + rest] == [f.smooth for f in figures]
+    mine, theirs = resumed.state(), whole.state()
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    path = tmp_path / "state.safetensors"
+    run(checkpoint=path)
+    _, figures, done = run(checkpoint=path)
+    assert done and figures == []
+
+
+def test_a_checkpoint_of_other_work_is_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    run(checkpoint=path, identity={"recipe": "a"})
+    with pytest.raises(GonioError, match="checkpoint of another recipe"):
+        run(checkpoint=path, identity={"recipe": "b"})
+
+
+def test_accumulated_batches_are_one_large_batch():
+    parts = LoopSettings(steps=1, rate=0.05, warmup=1, accumulate=2, clip=100.0)
+    training, _, _ = run(parts)
+    whole = Training(Line(), LoopSettings(steps=1, rate=0.05, warmup=1, clip=100.0))
+    both = torch.cat([batch_at(0, i)["x"] for i in (0, 1)])
+    whole.advance(lambda step, index: {"x": both})
+    for a, b in zip(training.bare.parameters(), whole.bare.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_only_what_is_trainable_moves_and_is_stored():
+    training, _, _ = run()
+    assert torch.equal(training.bare.frozen.weight, Line().frozen.weight)
+    assert not any("frozen" in name for name in training.state())
+
+
+def test_averaged_weights_trail_the_trained_ones():
+    training, _, _ = run()
+    start, end = Line().head.weight, training.bare.head.weight
+    average = training.averaged()["head.weight"]
+    with torch.no_grad():
+        assert float((average - start).norm()) < float((end - start).norm())
+    assert not torch.equal(average, end)
+
+
+def test_vectors_do_not_decay_and_heads_have_their_own_rate():
+    settings = LoopSettings(steps=4, rate=0.01, warmup=1, heads=("head",), head_rate=5.0, weight_decay=0.3)
+    training = Training(Line(), settings)
+    training.advance(batch_at)
+    found = {
+        (group["weight_decay"], round(group["lr"] / settings.rate_at(0), 3)): len(group["params"])
+        for group in training.optimizer.param_groups
+    }
+    assert found == {(0.3, 1.0): 1, (0.0, 1.0): 1, (0.3, 5.0): 1, (0.0, 5.0): 1}
+
+
+def test_the_rate_warms_up_and_falls_to_its_share():
+    rates = [SETTINGS.rate_at(step) for step in range(12)]
+    assert rates[0] == pytest.approx(0.05 / 3, rel=1e-3)
+    assert max(rates) == rates[2]
+    assert SETTINGS.rate_at(12) == pytest.approx(0.05 * SETTINGS.final_rate)
+    constant = LoopSettings(steps=5, rate=0.1, warmup=0, final_rate=1.0)
+    assert {constant.rate_at(step) for step in range(5)} == {0.1}
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched():
+    training = Training(Line(), SETTINGS)
+    before = training.bare.head.weight.detach().clone()
+    with pytest.raises(GonioError, match="not finite at step 0"):
+        training.advance(lambda step, index: {"x": torch.tensor([[math.nan]])})
+    assert torch.equal(training.bare.head.weight, before)
+
+
+def test_validation_comes_every_so_often_and_at_the_end():
+    steps = []
+    run(every=5, validate=steps.append)
+    assert steps == [5, 10, 12]
+
+
+def test_nothing_trainable_is_an_error():
+    with pytest.raises(GonioError, match="nothing is trainable"):
+        Training(Line().requires_grad_(False), SETTINGS)

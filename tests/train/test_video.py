@@ -1,0 +1,220 @@
+"""Training of the video transformer on cached latents."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gonio import media
+from gonio.data.cache import CacheSettings
+from gonio.data.clips import ClipSettings, make_pool
+from gonio.errors import GonioError, UsageError
+from gonio.models.condition import image_condition
+from gonio.models.load import load_transformer, random_autoencoder, random_transformer
+from gonio.models.lora import load_lora
+from gonio.models.spec import find_spec
+from gonio.models.text import load_minilm
+from gonio.models.weight_files import save_model
+from gonio.train import video_run
+from gonio.train.loop import LoopSettings, Training
+from gonio.train.pool_cache import pool_cache
+from gonio.train.video import RECIPES, VideoObjective, batch_at, padded_text, widened_input
+from gonio.train.video_run import Validations, train_video
+
+RECIPE = replace(RECIPES["smoke"], clips=ClipSettings(procedural=3, resolution=32), drop_text=0.5)
+SPEC = find_spec("mini-t2v")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GONIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return make_pool(RECIPE.clips)
+
+
+@pytest.fixture(scope="module")
+def cache(pool, tmp_path_factory):
+    """Latents that are not an autoencoder's, with photos: what the batches are made of."""
+    draw = torch.Generator().manual_seed(0)
+    return pool_cache(
+        pool,
+        tmp_path_factory.mktemp("latents"),
+        settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
+        variants=2,
+        seed=0,
+        exclude=(),
+        encode_video=lambda frames: torch.randn(48, 5, 4, 4, generator=draw),
+        encode_text=lambda text: torch.full((1 + len(text.split()), 384), float(len(text))),
+        photo=lambda index: torch.rand(32, 32, 3, generator=draw),
+    )
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """An autoencoder and a transformer of the mini models in diffusers layout."""
+    folder = tmp_path / "weights"
+    save_model(folder / "vae", random_autoencoder(SPEC, 0))
+    save_model(folder / "transformer", random_transformer(SPEC, 1))
+    return folder
+
+
+def test_every_variant_of_every_clip_has_captions_of_its_own(cache, pool):
+    assert len(cache) == 2 * len(pool)
+    captions = [caption for record in cache.records for caption in record["captions"]]
+    assert len(set(captions)) > len(cache)
+
+
+def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
+    excluded = [caption for record in cache.records for caption in record["captions"]]
+    again = pool_cache(
+        pool,
+        tmp_path,
+        settings=cache.settings,
+        variants=2,
+        seed=0,
+        exclude=excluded,
+        encode_video=lambda frames: torch.zeros(48, 5, 4, 4),
+        encode_text=lambda text: torch.zeros(2, 384),
+    )
+    found = {caption for record in again.records for caption in record["captions"]}
+    assert not found & set(excluded)
+
+
+def test_a_batch_depends_on_its_number_alone(cache):
+    first, again, other = (batch_at(RECIPE, SPEC, cache, 5, i) for i in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["noise"], other["noise"])
+    assert first["latents"].shape == (2, 48, 5, 4, 4) and first["text"].shape == (2, 32, 384)
+
+
+def test_some_prompts_are_dropped(cache):
+    """The empty prompt of this encoder is a single token of zeros."""
+    texts = torch.cat([batch_at(RECIPE, SPEC, cache, step, 0)["text"] for step in range(40)])
+    share = float((texts.flatten(1) == 0).all(1).float().mean())
+    assert 0.3 < share < 0.7
+
+
+def test_text_is_padded_with_zeros_and_cut():
+    text = torch.ones(3, 2)
+    assert torch.equal(padded_text(text, 5), torch.cat([text, torch.zeros(2, 2)]))
+    assert padded_text(text, 2).shape == (2, 2)
+
+
+def test_a_prediction_of_the_velocity_has_no_loss(cache):
+    batch = batch_at(RECIPE, SPEC, cache, 0, 0)
+
+    class Perfect(torch.nn.Module):
+        def forward(self, hidden_states, timestep, **_):
+            sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
+            return ((hidden_states - batch["latents"]) / sigma,)
+
+    assert float(VideoObjective(Perfect())(**batch)) < 1e-6
+
+
+def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
+    spec = find_spec("mini-i2v")
+    batch = batch_at(RECIPE, spec, cache, 0, 0)
+    assert batch["condition"].shape == (2, 4 + 48, 5, 4, 4)
+    assert bool((batch["condition"][:, :4, 0] == 1).all()) and bool((batch["condition"][:, :4, 1:] == 0).all())
+    model = random_transformer(spec, 0)
+    assert torch.isfinite(VideoObjective(model)(**batch))
+
+
+def test_photos_are_needed_for_an_image_model(cache, pool, tmp_path):
+    without = pool_cache(
+        pool,
+        tmp_path,
+        settings=cache.settings,
+        variants=1,
+        seed=0,
+        exclude=(),
+        encode_video=lambda frames: torch.zeros(48, 5, 4, 4),
+        encode_text=lambda text: torch.zeros(2, 384),
+    )
+    with pytest.raises(GonioError, match="has no reference photo; make the data with --photos"):
+        batch_at(RECIPE, find_spec("mini-i2v"), without, 0, 0)
+
+
+def test_a_widened_model_predicts_what_the_text_model_did():
+    spec = find_spec("mini-i2v")
+    text_model, image_model = random_transformer(SPEC, 0), random_transformer(spec, 1)
+    with torch.no_grad():
+        text_model.proj_out.weight.normal_()
+    image_model.load_state_dict(widened_input(text_model.state_dict(), spec.transformer["in_channels"]))
+    x, photo = torch.randn(1, 48, 2, 4, 4), torch.randn(1, 48, 2, 4, 4)
+    rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 32, 384)}
+    with torch.no_grad():
+        expected = text_model(hidden_states=x, **rest).sample
+        found = image_model(hidden_states=torch.cat([x, image_condition(photo)], 1), **rest).sample
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_training_writes_what_the_model_loads(pool, cache, weights, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    recipe = replace(RECIPE, validate_every=2)
+    seen = []
+    scores = iter([0.9] * 4 + [0.5] * 4)
+
+    def score(video):
+        seen.append(video.frames.shape)
+        return next(scores)
+
+    spec = replace(SPEC, bundled_autoencoder=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: spec)
+        done = train_video(recipe, out, data=cache.folder, weights=weights, score=score)
+    assert done and seen == [(17, 32, 32, 3)] * 8
+    load_transformer(SPEC, out)
+    rows = media.read_json(out / "validation.json")["rows"]
+    assert [row["step"] for row in rows] == [2, 4] and rows[1]["score"] == pytest.approx(0.5)
+    assert (out / "validation" / "000002.mp4").exists()
+
+
+def test_a_lora_training_writes_one_file(pool, cache, weights, tmp_path):
+    recipe = replace(RECIPE, tuning="lora", rank=4, loop=LoopSettings(steps=2, rate=1e-2, warmup=1))
+    spec = replace(SPEC, bundled_autoencoder=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: spec)
+        train_video(recipe, tmp_path, data=cache.folder, weights=weights)
+    assert load_lora(tmp_path / "lora.safetensors", load_transformer(SPEC, weights)) == "diffusers"
+
+
+def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
+    training = Training(VideoObjective(random_transformer(SPEC, 0)), RECIPE.loop)
+    generator = video_run.Generator(
+        spec=SPEC,
+        transformer=training.bare.transformer,
+        autoencoder=random_autoencoder(SPEC, 0),
+        text=load_minilm(length=32),
+    )
+    history = Validations(tmp_path, RECIPE, generator, training, score=lambda video: 0.0)
+    history.found = [video_run.Validation(step=1, score=0.5, spread=1.0)]
+    history.kept = True
+    assert history._is_best(video_run.Validation(step=2, score=0.4, spread=0.8))
+    assert not history._is_best(video_run.Validation(step=2, score=0.6, spread=0.8))
+    assert not history._is_best(video_run.Validation(step=2, score=0.1, spread=0.2))
+
+
+def test_cached_latents_of_the_other_projection_are_refused(cache, weights, tmp_path):
+    spec = replace(SPEC, bundled_autoencoder=None, projection="perspective")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: spec)
+        with pytest.raises(GonioError, match="not perspective clips|needs perspective"):
+            train_video(RECIPE, tmp_path, data=cache.folder, weights=weights)
+
+
+def test_no_data_is_an_error(weights, tmp_path):
+    spec = replace(SPEC, bundled_autoencoder=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: spec)
+        with pytest.raises(UsageError, match="no data"):
+            train_video(RECIPE, tmp_path, weights=weights)
+
+
+def test_the_papers_numbers():
+    for name in ("paper-t2v-full", "paper-t2v-lora", "paper-i2v", "paper-tileable"):
+        recipe = RECIPES[name]
+        assert recipe.loop.rate == 1e-5 and recipe.drop_text == 0.1 and recipe.rank == 32
+    assert RECIPES["paper-i2v"].model == "wan2.1-i2v-14b"
+    assert RECIPES["paper-tileable"].tileable_only
