@@ -1,6 +1,7 @@
 """What the documents point to exists, and what they show can be typed."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,6 @@ def test_source_files_named_in_documents_exist(document):
 def test_command_lines_in_documents_are_understood(document):
     for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            words = line.split("#")[0].replace('"', "").split()
+            words = shlex.split(line, comments=True)
             if words[:1] == ["gonio"]:
                 parse(words[1:])  # UsageError when it is not

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, linear
+from torch.nn.functional import embedding_bag
 
 from gonio.blocks import for_each_block
 from gonio.errors import GonioError
@@ -111,11 +111,10 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        *hidden, last = self.layers
+        hidden, last = self.layers[:-1], self.layers[-1]
         for layer in hidden:
-            # In place: a block's activations are what fills the cache.
-            x = linear(x, layer.weight, layer.bias).relu_()
-        return linear(x, last.weight, last.bias)
+            x = layer(x).relu_()  # in place: a block's activations are what fills the cache
+        return last(x)
 
 
 class Decoder(nn.Module):

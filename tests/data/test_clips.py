@@ -32,7 +32,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def clip_of(material, trajectory):
-    return srgb_from_linear(rectified_frames(HeightFieldBatch.from_materials([material]), trajectory, SIZE)[0])
+    batch = HeightFieldBatch.from_materials([material])
+    return srgb_from_linear(rectified_frames(batch, trajectory, SIZE)[0])
 
 
 def test_row_zero_of_a_rectified_frame_is_the_top_of_the_texture():

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import FlagCreatePairsOff, Suppress, arg, subcommand
 
+from gonio.commands.data_cache import DataCache
+from gonio.commands.data_captions import DataCaptions
+from gonio.commands.data_videos import DataVideos
 from gonio.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,5 +94,11 @@ class Data:
     Example: gonio data materials --out maps --count 12
     """
 
-    command: Annotated[DataMaterials, subcommand("materials")] | Annotated[None, Suppress]
+    command: (
+        Annotated[DataMaterials, subcommand("materials")]
+        | Annotated[DataVideos, subcommand("videos")]
+        | Annotated[DataCaptions, subcommand("captions")]
+        | Annotated[DataCache, subcommand("cache")]
+        | Annotated[None, Suppress]
+    )
     """Which data."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, Suppress, arg, subcommand
 
+from gonio.commands.evaluate_video import EvaluateVideo
 from gonio.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,5 +149,9 @@ class Evaluate:
     Example: gonio evaluate reconstruction maps/moss --out results.json
     """
 
-    command: Annotated[EvaluateReconstruction, subcommand("reconstruction")] | Annotated[None, Suppress]
+    command: (
+        Annotated[EvaluateReconstruction, subcommand("reconstruction")]
+        | Annotated[EvaluateVideo, subcommand("video")]
+        | Annotated[None, Suppress]
+    )
     """What to measure."""

@@ -96,6 +96,8 @@ class TrainVideo:
     resume: ClassVar[str] = RESUME
 
     def run(self) -> None:
+        from gonio.data.clip_captions import read_prompts
+        from gonio.evaluate.rpc import residual_parallax_coherence
         from gonio.folders import make_folder
         from gonio.train.video import RECIPES
         from gonio.train.video_run import train_video
@@ -118,7 +120,8 @@ class TrainVideo:
                 pool=pool,
                 environments=self.environments,
                 weights=self.weights,
-                exclude=self.exclude,
+                exclude=read_prompts(self.exclude) if self.exclude else (),
+                score=lambda video: residual_parallax_coherence(video).loss,
                 report=shown.report,
                 stop_after_seconds=self.minutes * 60,
             )

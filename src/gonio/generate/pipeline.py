@@ -17,7 +17,7 @@ from gonio.color import linear_from_srgb, srgb_from_linear
 from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
-from gonio.models.autoencoder import decode, encode
+from gonio.models.autoencoder import channels_last, decode, encode
 from gonio.models.condition import image_condition
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
@@ -177,7 +177,7 @@ def load_generator(
     on_cpu = placement.device == "cpu"
     dtype = torch.float32 if on_cpu or spec.text_encoder == "minilm" else placement.compute_dtype
     transformer = load_transformer(spec, folder, dtype=dtype)
-    autoencoder = load_autoencoder(spec, folder)
+    autoencoder = channels_last(load_autoencoder(spec, folder))
     text: TextEncoder
     if spec.text_encoder == "minilm":
         text = load_minilm(length=spec.text_tokens)

@@ -27,6 +27,7 @@ LIGHTS = 8  # overhead frames, light every 45 degrees
 CAMERAS = 4  # orbit frames, camera every 90 degrees
 STATISTICS = 13
 _COSINE, _SINE = 8, 9
+_FAINT = 0.05
 MAX_FILE_BYTES = 16 << 20
 
 
@@ -63,6 +64,14 @@ def light_statistics(overhead: Tensor, orbit: Tensor) -> Tensor:
     return torch.cat([mean, largest, single, harmonic, around], -3)
 
 
+def relative_statistics(statistics: Tensor) -> Tensor:
+    """All but the two colours as shares of the mean luminance, and the mean colour's logarithm: a texture
+    keeps its contrast when the material is darker. [..., 13, S, S]"""
+    mean, largest, rest = statistics.split((3, 3, STATISTICS - 6), -3)
+    level = luminance(mean.movedim(-3, -1))[..., None, :, :] + _FAINT
+    return torch.cat([(mean + _FAINT).log(), largest, rest / level], -3)
+
+
 def turned_statistics(statistics: Tensor, symmetry: int) -> Tensor:
     """The statistics of the sample after one of its 8 symmetries: mirrored in u (4 to 7), then turned
     counter-clockwise by `symmetry` quarters, under the same lights. [..., 13, S, S]"""
@@ -93,8 +102,8 @@ class AttributeNetwork(nn.Module):
     def __init__(self, spec: AttributeSpec) -> None:
         super().__init__()
         self.spec = spec
-        layers: list[nn.Module] = []
         before = STATISTICS
+        layers: list[nn.Module] = [nn.BatchNorm2d(before)]
         for width in spec.widths:
             layers += [nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
             layers += [nn.ReLU(inplace=True)]
@@ -103,11 +112,11 @@ class AttributeNetwork(nn.Module):
         self.refine = nn.Sequential(
             nn.Conv2d(before, before, 3, padding=1, bias=False), nn.BatchNorm2d(before)
         )
-        self.dropout = nn.Dropout(0.3)
+        self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(3 * before + 2 * STATISTICS, len(spec.categories) + 2)
 
     def forward(self, statistics: Tensor) -> AttributeLogits:
-        maps = self.features(statistics - 0.3)
+        maps = self.features(relative_statistics(statistics))
         maps = relu(maps + self.refine(maps))
         pooled = [maps.mean((2, 3)), maps.amax((2, 3)), maps.std((2, 3)), *_moments(statistics)]
         output = self.head(self.dropout(torch.cat(pooled, 1)))

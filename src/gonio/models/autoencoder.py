@@ -8,13 +8,24 @@ and `decode_clip` do that. For short clips they are several times faster, forwar
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify, unpatchify
-from torch import Tensor, nn
+from torch import Tensor
 
 # Longer clips at larger sizes go through the class's own chunks: activations of a whole clip would not fit.
 WHOLE_CLIP_PIXELS = 17 * 512 * 512
+
+
+def channels_last(autoencoder: AutoencoderKLWan) -> AutoencoderKLWan:
+    """Convolution weights with the channels innermost: several times faster on a CPU, in bf16 above all."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in autoencoder.parameters():
+        if parameter.ndim in layouts:
+            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
+    return autoencoder
 
 
 def encode(autoencoder: AutoencoderKLWan, frames: Tensor) -> Tensor:
@@ -74,7 +85,7 @@ def decode_clip(autoencoder: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return x if patch is None else unpatchify(x, patch_size=patch)
 
 
-def _head(network: nn.Module, x: Tensor) -> Tensor:
+def _head(network: Any, x: Tensor) -> Tensor:
     return network.conv_out(network.nonlinearity(network.norm_out(x)))
 
 

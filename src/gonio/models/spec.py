@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import inf, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gonio import media
 from gonio.errors import UsageError
@@ -56,6 +56,7 @@ AUTOENCODER_DEFAULTS: dict[str, Any] = {
     "scale_factor_temporal": 4,
     "scale_factor_spatial": 8,
 }
+Projection = Literal["perspective", "rectified"]
 TEXT_ENCODERS = ("umt5-xxl", "minilm")
 IMAGE_ENCODERS = ("clip-vit-h",)
 MASK_CHANNELS = 4  # one for each frame that a latent frame stands for
@@ -83,7 +84,7 @@ class VideoModelSpec:
     text_encoder: str
     text_tokens: int
     image_encoder: str | None = None
-    projection: str = "perspective"
+    projection: Projection = "perspective"
     frames: int = 81
     resolution: int = 512
     sampling_shift: float = 5.0

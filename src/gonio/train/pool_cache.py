@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gonio.data.cache import CacheSettings, EncodeText, EncodeVideo, LatentCache, append_item, open_cache
-from gonio.data.captions import caption_outside, describe
-from gonio.data.captions.real import describe_measured
+from gonio.data.clip_captions import template_captions
 from gonio.data.clips import ClipPool, hash_seed, transformed
 
-CAPTIONS = 4  # of each variant
-# 48 lamps a photo would cost more than the clip itself.
+CAPTIONS = 6  # of each variant
+# The default's lamps a photo would cost more than the clip itself.
 PHOTO_LAMPS = 12
 
 
@@ -50,20 +48,11 @@ def pool_cache(
                     picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
                     grey = torch.full((len(clip) - 1, *picture.shape[1:]), 0.5)
                     tensors["photo"] = encode_video(torch.cat([picture, grey]))
-                captions = [
-                    caption_outside(lambda s, r=record: _caption(r, s), hash_seed(name, n), exclude)
-                    for n in range(CAPTIONS)
-                ]
+                facts = {**record, **record["attributes"]}
+                captions = template_captions(facts, f"{seed} {name}", count=CAPTIONS, exclude=exclude)
                 tensors |= {f"text.{n}": encode_text(text) for n, text in enumerate(captions)}
                 credit = {"source": record["name"], "licence": record.get("licence") or "unstated"}
                 append_item(out, {"id": name, "captions": captions, **credit}, tensors, settings)
             if report is not None:
                 report(index * variants + variant + 1)
     return LatentCache(out)
-
-
-def _caption(record: dict[str, Any], seed: int) -> str:
-    """What a clip's record says about its material, in one of many ways."""
-    if "family" in record["attributes"]:
-        return describe(record["attributes"], seed)
-    return describe_measured(record["name"], record, record["attributes"], seed)

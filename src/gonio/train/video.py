@@ -34,7 +34,6 @@ class VideoRecipe:
     prompt is replaced by the empty one, for classifier-free guidance. start: model whose weights are taken
     to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
     encoded, where the recipe makes its own data. levels: how noise levels are drawn.
-    tileable_only: leave out materials that do not tile.
     """
 
     model: str
@@ -44,9 +43,8 @@ class VideoRecipe:
     drop_text: float = 0.1
     start: str | None = None
     clips: ClipSettings | None = None
-    variants: int = 2
+    variants: int = 1
     levels: NoiseLevels = "uniform"
-    tileable_only: bool = False
     resolution: int = 512
     checkpointing: bool = True
     validate_every: int = 250
@@ -74,7 +72,8 @@ RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
     "paper-t2v-lora": replace(_PAPER, tuning="lora", loop=replace(_PAPER.loop, ema=0.0)),
     "paper-i2v": replace(_PAPER, model="wan2.1-i2v-14b", start="wan2.1-i2v-14b"),
-    "paper-tileable": replace(_PAPER, tileable_only=True),
+    # On clips of the source `matsynth`, which tile; --weights: the finetune on `matsynth-all`.
+    "paper-tileable": _PAPER,
     "mini-t2v": _MINI,
     "mini-i2v": replace(
         _MINI,
@@ -149,6 +148,8 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
         if missing:
             raise GonioError(f"clip {missing[0]} has no reference photo; make the data with --photos")
         batch["condition"] = image_condition(torch.stack([item["photo"] for item in items]).float())
+        if spec.image_encoder is not None:
+            batch["image"] = torch.stack([item["image"] for item in items]).float()
     return batch
 
 

@@ -19,7 +19,7 @@ from gonio.data.photos import Environments, quick_photograph
 from gonio.errors import GonioError, UsageError
 from gonio.generate.pipeline import Generator, SamplingSettings
 from gonio.material_video import MaterialVideo
-from gonio.models.autoencoder import encode
+from gonio.models.autoencoder import channels_last, encode
 from gonio.models.load import load_autoencoder, load_transformer, random_transformer
 from gonio.models.lora import add_lora, save_lora
 from gonio.models.spec import VideoModelSpec, find_spec
@@ -73,7 +73,7 @@ def train_video(
     """
     spec = find_spec(recipe.model)
     text = _text_encoder(spec, weights)
-    autoencoder = load_autoencoder(spec, weights if spec.bundled_autoencoder is None else None)
+    autoencoder = channels_last(load_autoencoder(spec, weights if spec.bundled_autoencoder is None else None))
     cache = _data(recipe, spec, out, data, pool, environments, exclude, autoencoder, text)
     transformer = _start(recipe, spec, weights)
     if recipe.tuning == "lora":
@@ -212,7 +212,8 @@ def _data(
 
     @torch.no_grad()
     def encode_video(frames: Tensor) -> Tensor:
-        return encode(autoencoder, frames[None])[0]
+        with torch.autocast(autoencoder.device.type, torch.bfloat16):
+            return encode(autoencoder, frames[None])[0].float()
 
     def encode_text(prompt: str) -> Tensor:
         tokens, lengths = text.encode([prompt])
@@ -227,8 +228,8 @@ def _data(
         def photo(index: int) -> Tensor:
             place = surroundings.draw(f"{recipe.seed}-{index}")
             material = pool.material(index)
-            lamps = PHOTO_LAMPS
-            return srgb_from_linear(quick_photograph(material, place, recipe.resolution, lamps=lamps))
+            side, lamps = recipe.resolution, PHOTO_LAMPS
+            return srgb_from_linear(quick_photograph(material, place, side, lamps=lamps, supersampling=1))
 
     return pool_cache(
         pool,

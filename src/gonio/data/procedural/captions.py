@@ -82,14 +82,14 @@ def caption(material: PBRMaterial | Mapping[str, Any], seed: int) -> str:
     }
     if attributes["metallic"] and "metal" not in words["noun"]:
         words["noun"] = say.choice(("metallic {}", "metal {}")).format(words["noun"])
-    return _with_articles(say.choice(_TEMPLATES).format(**words))
+    return with_articles(say.choice(_TEMPLATES).format(**words))
 
 
 def _color_words(name: str, say: random.Random) -> str:
     return say.choice(_COLOR.get(name, (name,)))
 
 
-def _with_articles(sentence: str) -> str:
+def with_articles(sentence: str) -> str:
     """'a' before a vowel becomes 'an'."""
     words = sentence.split(" ")
     for i in range(len(words) - 1):
