@@ -5,10 +5,27 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from gonio.models import autoencoder as module
-from gonio.models.autoencoder import decode, decode_clip, encode, encode_clip
+from gonio.models.autoencoder import (
+    channels_last,
+    clip_from_frames,
+    decode,
+    decode_clip,
+    encode,
+    encode_clip,
+    frames_from_clip,
+    stacked_frames,
+)
 
 LAYOUTS = {
     "patched": {"patch_size": 2, "in_channels": 12, "out_channels": 12, "dim_mult": [1, 2, 2]},
+    "stacked": {
+        "patch_size": 2,
+        "in_channels": 60,
+        "out_channels": 60,
+        "dim_mult": [1],
+        "temperal_downsample": [],
+        "scale_factor_spatial": 2,
+    },
     "wan": {"dim_mult": [1, 1, 2, 2], "temperal_downsample": [False, True, True]},
 }
 
@@ -30,7 +47,8 @@ def network(request):
 @pytest.mark.parametrize("frames", [1, 5, 17])
 @torch.no_grad()
 def test_a_whole_clip_gives_what_the_chunks_give(network, frames):
-    clip = torch.rand(2, 3, frames, 16, 24) * 2 - 1
+    channels = 3 * stacked_frames(network.config)
+    clip = torch.rand(2, channels, 1 if channels > 3 else frames, 16, 24) * 2 - 1
     chunked = network.encode(clip).latent_dist.mode()
     whole = encode_clip(network, clip).chunk(2, 1)[0]
     torch.testing.assert_close(whole, chunked, atol=1e-5, rtol=1e-5)
@@ -42,12 +60,19 @@ def test_a_whole_clip_gives_what_the_chunks_give(network, frames):
 def test_latents_are_normalised_by_the_configuration(network):
     frames = torch.rand(1, 5, 16, 16, 3)
     latents = encode(network, frames)
-    assert latents.shape == (1, 4, 2, 2, 2)
-    plain = network.encode((frames * 2 - 1).permute(0, 4, 1, 2, 3)).latent_dist.mode()
+    clip = clip_from_frames(network, frames)
+    plain = network.encode(clip).latent_dist.mode()
+    assert latents.shape == plain.shape
     torch.testing.assert_close(latents[:, 2], (plain[:, 2] - 0.3) / 1.5, atol=1e-5, rtol=1e-5)
-    decoded = decode(network, latents)
-    expected = network.decode(plain).sample.permute(0, 2, 3, 4, 1) * 0.5 + 0.5
-    torch.testing.assert_close(decoded, expected, atol=1e-5, rtol=1e-5)
+    expected = frames_from_clip(network.decode(plain).sample)
+    torch.testing.assert_close(decode(network, latents), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_stacked_frames_are_channels_of_one(network):
+    frames = torch.rand(2, 5, 16, 16, 3)
+    clip = clip_from_frames(network, frames)
+    assert clip.shape == ((2, 15, 1, 16, 16) if stacked_frames(network.config) == 5 else (2, 3, 5, 16, 16))
+    torch.testing.assert_close(frames_from_clip(clip), frames)
 
 
 @torch.no_grad()
@@ -63,8 +88,15 @@ def test_clips_too_large_for_one_piece_go_through_the_chunks(network, monkeypatc
 
 
 def test_gradients_reach_every_weight_of_a_whole_clip(network):
-    clip = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    clip = clip_from_frames(network, torch.rand(1, 5, 16, 16, 3))
     decode_clip(network, encode_clip(network, clip).chunk(2, 1)[0]).square().mean().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    # The biases of the variance's half of the moments have no part in this loss; the weights do.
     assert without == []
+
+
+@torch.no_grad()
+def test_the_layout_in_memory_changes_nothing(network):
+    frames = torch.rand(1, 5, 16, 16, 3)
+    latents = encode(network, frames)
+    torch.testing.assert_close(encode(channels_last(network), frames), latents, atol=1e-5, rtol=1e-5)
+    assert network.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last_3d)

@@ -70,11 +70,11 @@ def test_real_maps_without_a_category_are_an_error(tmp_path: Path):
 
 
 def test_the_network_learns_to_tell_metal():
-    recipe = replace(SMOKE, steps=40, batch=16, size=24)
+    recipe = replace(SMOKE, steps=40, batch=16)
     pairs = []
     for seed in range(8):
-        metal = sample_material(seed, family="hammered_metal", metallic=True, resolution=24)
-        grass = sample_material(seed, family="grass", metallic=False, resolution=24)
+        metal = sample_material(seed, family="hammered_metal", metallic=True, resolution=SMOKE.size)
+        grass = sample_material(seed, family="grass", metallic=False, resolution=SMOKE.size)
         pairs += [(metal, ("metal",)), (grass, ("vegetation",))]
     examples = render_examples(iter(pairs), seed=0)
     losses: list[float] = []

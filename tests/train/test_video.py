@@ -39,11 +39,12 @@ def cache(pool, tmp_path_factory):
     return pool_cache(
         pool,
         tmp_path_factory.mktemp("latents"),
+        spec=SPEC,
         settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
         variants=2,
         seed=0,
         exclude=(),
-        encode_video=lambda frames: torch.randn(48, 5, 4, 4, generator=draw),
+        encode_video=lambda frames: torch.randn(60, 1, 8, 8, generator=draw),
         encode_text=lambda text: torch.full((1 + len(text.split()), 384), float(len(text))),
         photo=lambda index: torch.rand(32, 32, 3, generator=draw),
     )
@@ -69,11 +70,12 @@ def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
     again = pool_cache(
         pool,
         tmp_path,
+        spec=SPEC,
         settings=cache.settings,
         variants=2,
         seed=0,
         exclude=excluded,
-        encode_video=lambda frames: torch.zeros(48, 5, 4, 4),
+        encode_video=lambda frames: torch.zeros(60, 1, 8, 8),
         encode_text=lambda text: torch.zeros(2, 384),
     )
     found = {caption for record in again.records for caption in record["captions"]}
@@ -84,7 +86,7 @@ def test_a_batch_depends_on_its_number_alone(cache):
     first, again, other = (batch_at(RECIPE, SPEC, cache, 5, i) for i in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["noise"], other["noise"])
-    assert first["latents"].shape == (2, 48, 5, 4, 4) and first["text"].shape == (2, 32, 384)
+    assert first["latents"].shape == (2, 60, 1, 8, 8) and first["text"].shape == (2, 64, 384)
 
 
 def test_some_prompts_are_dropped(cache):
@@ -114,7 +116,7 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
 def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
     spec = find_spec("mini-i2v")
     batch = batch_at(RECIPE, spec, cache, 0, 0)
-    assert batch["condition"].shape == (2, 4 + 48, 5, 4, 4)
+    assert batch["condition"].shape == (2, 4 + 60, 1, 8, 8)
     mask = batch["condition"][:, :4]
     assert bool((mask[:, :, 0] == 1).all()) and bool((mask[:, :, 1:] == 0).all())
     model = random_transformer(spec, 0)
@@ -125,11 +127,12 @@ def test_photos_are_needed_for_an_image_model(cache, pool, tmp_path):
     without = pool_cache(
         pool,
         tmp_path,
+        spec=SPEC,
         settings=cache.settings,
         variants=1,
         seed=0,
         exclude=(),
-        encode_video=lambda frames: torch.zeros(48, 5, 4, 4),
+        encode_video=lambda frames: torch.zeros(60, 1, 8, 8),
         encode_text=lambda text: torch.zeros(2, 384),
     )
     with pytest.raises(GonioError, match="has no reference photo; make the data with --photos"):
@@ -142,8 +145,8 @@ def test_a_widened_model_predicts_what_the_text_model_did():
     with torch.no_grad():
         text_model.proj_out.weight.normal_()
     image_model.load_state_dict(widened_input(text_model.state_dict(), spec.transformer["in_channels"]))
-    x, photo = torch.randn(1, 48, 2, 4, 4), torch.randn(1, 48, 2, 4, 4)
-    rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 32, 384)}
+    x, photo = torch.randn(1, 60, 1, 4, 4), torch.randn(1, 60, 1, 4, 4)
+    rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 64, 384)}
     with torch.no_grad():
         expected = text_model(hidden_states=x, **rest).sample
         found = image_model(hidden_states=torch.cat([x, image_condition(photo)], 1), **rest).sample
@@ -187,7 +190,7 @@ def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
         spec=SPEC,
         transformer=training.bare.transformer,
         autoencoder=random_autoencoder(SPEC, 0),
-        text=load_minilm(length=32),
+        text=load_minilm(length=64),
     )
     history = Validations(tmp_path, RECIPE, generator, training, score=lambda video: 0.0)
     history.found = [video_run.Validation(step=1, score=0.5, spread=1.0)]

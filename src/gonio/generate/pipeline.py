@@ -18,7 +18,7 @@ from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
 from gonio.models.autoencoder import channels_last, decode, encode
-from gonio.models.condition import image_condition
+from gonio.models.condition import image_condition, photo_clip
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
 from gonio.models.load import load_autoencoder, load_transformer
@@ -135,9 +135,8 @@ class Generator:
 
     @torch.no_grad()
     def _image_condition(self, picture: Tensor, frames: int) -> Tensor:
-        """Mask and latents of the photo followed by grey frames. [1, 4 + z, f, h, w]"""
-        grey = torch.full((frames - 1, *picture.shape), 0.5)
-        clip = torch.cat([picture[None], grey])[None]
+        """Mask and latents of the photo. [1, 4 + z, f, h, w]"""
+        clip = photo_clip(self.spec, picture, frames)[None]
         return image_condition(encode(self.autoencoder, clip.to(self.autoencoder.device)))
 
     @torch.no_grad()

@@ -27,7 +27,6 @@ LIGHTS = 8  # overhead frames, light every 45 degrees
 CAMERAS = 4  # orbit frames, camera every 90 degrees
 STATISTICS = 13
 _COSINE, _SINE = 8, 9
-_FAINT = 0.05
 MAX_FILE_BYTES = 16 << 20
 
 
@@ -40,10 +39,14 @@ class AttributeSpec:
     widths: tuple[int, ...] = (24, 48, 96, 128)
 
     def __post_init__(self) -> None:
-        if not 16 <= self.size <= 512 or not self.categories or not self.widths:
-            raise GonioError(f"attribute network: size {self.size} (16 to 512), categories and widths needed")
+        if not self.categories or not 1 <= len(self.widths) <= 6:
+            raise GonioError("attribute network: give categories and 1 to 6 widths")
         if not all(1 <= width <= 1024 for width in self.widths):
             raise GonioError(f"attribute network: widths {self.widths}, each from 1 to 1024")
+        # Deviations over the last layer need two pixels a side, at half the size too, as in training.
+        smallest = 2 * (2 ** len(self.widths) + 1)
+        if not smallest <= self.size <= 512:
+            raise GonioError(f"attribute network: size {self.size}, allowed are {smallest} to 512")
 
 
 def light_statistics(overhead: Tensor, orbit: Tensor) -> Tensor:
@@ -62,14 +65,6 @@ def light_statistics(overhead: Tensor, orbit: Tensor) -> Tensor:
     around = torch.stack([seen.mean(-3), seen.amin(-3), seen.amax(-3)], -3)
     mean, largest = overhead.mean(-4).movedim(-1, -3), overhead.amax(-4).movedim(-1, -3)
     return torch.cat([mean, largest, single, harmonic, around], -3)
-
-
-def relative_statistics(statistics: Tensor) -> Tensor:
-    """All but the two colours as shares of the mean luminance, and the mean colour's logarithm: a texture
-    keeps its contrast when the material is darker. [..., 13, S, S]"""
-    mean, largest, rest = statistics.split((3, 3, STATISTICS - 6), -3)
-    level = luminance(mean.movedim(-3, -1))[..., None, :, :] + _FAINT
-    return torch.cat([(mean + _FAINT).log(), largest, rest / level], -3)
 
 
 def turned_statistics(statistics: Tensor, symmetry: int) -> Tensor:
@@ -102,8 +97,8 @@ class AttributeNetwork(nn.Module):
     def __init__(self, spec: AttributeSpec) -> None:
         super().__init__()
         self.spec = spec
+        layers: list[nn.Module] = []
         before = STATISTICS
-        layers: list[nn.Module] = [nn.BatchNorm2d(before)]
         for width in spec.widths:
             layers += [nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
             layers += [nn.ReLU(inplace=True)]
@@ -116,7 +111,7 @@ class AttributeNetwork(nn.Module):
         self.head = nn.Linear(3 * before + 2 * STATISTICS, len(spec.categories) + 2)
 
     def forward(self, statistics: Tensor) -> AttributeLogits:
-        maps = self.features(relative_statistics(statistics))
+        maps = self.features(statistics - 0.3)
         maps = relu(maps + self.refine(maps))
         pooled = [maps.mean((2, 3)), maps.amax((2, 3)), maps.std((2, 3)), *_moments(statistics)]
         output = self.head(self.dropout(torch.cat(pooled, 1)))

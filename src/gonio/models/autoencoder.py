@@ -4,16 +4,22 @@ The class works through a video in chunks of 1, 4, 4, ... frames with a cache of
 but leaves small convolutions. A causal network gives the same numbers when it sees the whole clip at once:
 only the two resampling layers that change the number of frames treat the first frame apart. `encode_clip`
 and `decode_clip` do that. For short clips they are several times faster, forwards and backwards.
+
+An autoencoder with more than three channels a pixel takes all frames of a clip as channels of one
+("stacked"): right for rectified clips, whose frames show the same texel at the same place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify, unpatchify
 from torch import Tensor
+
+from gonio.models.single_frame import decode_frame, encode_frame
 
 # Longer clips at larger sizes go through the class's own chunks: activations of a whole clip would not fit.
 WHOLE_CLIP_PIXELS = 17 * 512 * 512
@@ -31,9 +37,10 @@ def channels_last(autoencoder: AutoencoderKLWan) -> AutoencoderKLWan:
 def encode(autoencoder: AutoencoderKLWan, frames: Tensor) -> Tensor:
     """Normalised latents (mode of the posterior).
 
-    frames [B, F, H, W, 3] display-encoded in [0, 1], F = 4 n + 1 -> [B, z, n + 1, H / s, W / s].
+    frames [B, F, H, W, 3] display-encoded in [0, 1], F = 4 n + 1 -> [B, z, n + 1, H / s, W / s], or
+    [B, z, 1, H / s, W / s] where frames are stacked.
     """
-    clip = (frames * 2 - 1).permute(0, 4, 1, 2, 3)
+    clip = clip_from_frames(autoencoder, frames)
     if clip[0, 0].numel() <= WHOLE_CLIP_PIXELS:
         mean = encode_clip(autoencoder, clip)[:, : autoencoder.config.z_dim]
     else:
@@ -43,7 +50,7 @@ def encode(autoencoder: AutoencoderKLWan, frames: Tensor) -> Tensor:
 
 
 def decode(autoencoder: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Inverse of `encode`: [B, z, n + 1, h, w] -> [B, 4 n + 1, H, W, 3] display-encoded in [0, 1]."""
+    """Inverse of `encode`: [B, z, f, h, w] -> [B, F, H, W, 3] display-encoded in [0, 1]."""
     center, scale = latent_statistics(autoencoder, latents)
     latents = latents * scale + center
     frames, ratio = 4 * latents.shape[2] - 3, autoencoder.spatial_compression_ratio
@@ -51,7 +58,25 @@ def decode(autoencoder: AutoencoderKLWan, latents: Tensor) -> Tensor:
         clip = decode_clip(autoencoder, latents)
     else:
         clip = autoencoder.decode(latents, return_dict=False)[0]
-    return (clip.permute(0, 2, 3, 4, 1) * 0.5 + 0.5).clamp(0, 1)
+    return frames_from_clip(clip).clamp(0, 1)
+
+
+def stacked_frames(config: Mapping[str, Any]) -> int:
+    """How many frames are the channels of one; 1 for an ordinary video autoencoder."""
+    return config["in_channels"] // (3 * (config["patch_size"] or 1) ** 2)
+
+
+def clip_from_frames(autoencoder: AutoencoderKLWan, frames: Tensor) -> Tensor:
+    """[B, F, H, W, 3] in [0, 1] -> [B, 3, F, H, W] in [-1, 1], or [B, 3 F, 1, H, W] stacked."""
+    clip = (frames * 2 - 1).permute(0, 4, 1, 2, 3)
+    return clip if stacked_frames(autoencoder.config) == 1 else clip.flatten(1, 2)[:, :, None]
+
+
+def frames_from_clip(clip: Tensor) -> Tensor:
+    """The inverse of `clip_from_frames`."""
+    if clip.shape[1] != 3:
+        clip = clip[:, :, 0].unflatten(1, (3, -1))
+    return clip.permute(0, 2, 3, 4, 1) * 0.5 + 0.5
 
 
 def latent_statistics(autoencoder: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +87,8 @@ def latent_statistics(autoencoder: AutoencoderKLWan, like: Tensor) -> tuple[Tens
 
 def encode_clip(autoencoder: AutoencoderKLWan, clip: Tensor) -> Tensor:
     """Posterior moments of a whole clip. [B, 3, 4 n + 1, H, W] in [-1, 1] -> [B, 2 z, n + 1, h, w]."""
+    if clip.shape[2] == 1:
+        return encode_frame(autoencoder, clip[:, :, 0])[:, :, None]
     if autoencoder.config.patch_size is not None:
         clip = patchify(clip, patch_size=autoencoder.config.patch_size)
     encoder = autoencoder.encoder
@@ -73,6 +100,8 @@ def encode_clip(autoencoder: AutoencoderKLWan, clip: Tensor) -> Tensor:
 
 def decode_clip(autoencoder: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """A whole clip at once, not clipped. [B, z, n + 1, h, w] unnormalised -> [B, 3, 4 n + 1, H, W]."""
+    if latents.shape[2] == 1:
+        return decode_frame(autoencoder, latents[:, :, 0])[:, :, None]
     decoder = autoencoder.decoder
     x = decoder.mid_block(decoder.conv_in(autoencoder.post_quant_conv(latents)))
     for block in decoder.up_blocks:

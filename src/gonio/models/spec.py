@@ -128,7 +128,12 @@ class VideoModelSpec:
                 raise self._error(f"{field} is {value!r}; it must be a number above 0")
         if len(autoencoder["temperal_downsample"]) != len(autoencoder["dim_mult"]) - 1:
             raise self._error("temperal_downsample needs one entry less than dim_mult")
-        if sum(autoencoder["temperal_downsample"]) != 2:
+        halvings = sum(autoencoder["temperal_downsample"])
+        if self.stacked and (halvings or self.stacked_frames != self.frames):
+            raise self._error(
+                f"an autoencoder of {self.stacked_frames} stacked frames takes just these, as one"
+            )
+        if not self.stacked and halvings != 2:
             raise self._error("temperal_downsample must halve the frames twice: the class encodes by fours")
         self._expect("autoencoder", "scale_factor_spatial", self.spatial_stride)
         z = autoencoder["z_dim"]
@@ -153,6 +158,15 @@ class VideoModelSpec:
         return self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
 
     @property
+    def stacked_frames(self) -> int:
+        """Frames that are the channels of one for the autoencoder; 1 for a video autoencoder."""
+        return self.autoencoder["in_channels"] // (3 * (self.autoencoder["patch_size"] or 1) ** 2)
+
+    @property
+    def stacked(self) -> bool:
+        return self.stacked_frames > 1
+
+    @property
     def spatial_stride(self) -> int:
         """Pixels per latent, along a side."""
         return 2 ** (len(self.autoencoder["dim_mult"]) - 1) * (self.autoencoder["patch_size"] or 1)
@@ -162,7 +176,7 @@ class VideoModelSpec:
         check_frames(self, frames)
         check_size(self, height, width)
         stride = self.spatial_stride
-        depth = 1 + (frames - 1) // TEMPORAL_STRIDE
+        depth = 1 if self.stacked else 1 + (frames - 1) // TEMPORAL_STRIDE
         return self.autoencoder["z_dim"], depth, height // stride, width // stride
 
     def token_count(self, frames: int, height: int, width: int) -> int:
@@ -178,6 +192,8 @@ def plain(value: Any) -> Any:
 
 def check_frames(spec: VideoModelSpec, frames: int) -> None:
     """Refuse a frame count the autoencoder would silently cut: it must be 4n + 1 (and fit the positions)."""
+    if spec.stacked and frames != spec.stacked_frames:
+        raise UsageError(f"{frames} frames: {spec.name} makes {spec.stacked_frames}, no more and no less")
     longest = TEMPORAL_STRIDE * (spec.transformer["rope_max_seq_len"] - 1) + 1
     if 1 <= frames <= longest and frames % TEMPORAL_STRIDE == 1:
         return
@@ -239,29 +255,33 @@ def read_spec(path: Path) -> VideoModelSpec:
 _SMALL_WAN = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
 _IMAGE_WAN = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 
-# The mini family. Change the numbers here and nowhere else.
-_MINI_LATENTS = 48
+# The mini family. Change the numbers here and nowhere else. Its rectified frames show the same texel at the
+# same place, so all 17 are the channels of one: a picture whose every texel is its reflectance under 17 pairs
+# of view and light. Each 4x4 texels of it (816 numbers) become one latent.
+_MINI_FRAMES = 17
+_MINI_LATENTS = 60
+_MINI_PATCH = 4
 _MINI_AUTOENCODER = {
-    "patch_size": 2,
-    "in_channels": 12,
-    "out_channels": 12,
-    "base_dim": 32,
+    "patch_size": _MINI_PATCH,
+    "in_channels": 3 * _MINI_FRAMES * _MINI_PATCH**2,
+    "out_channels": 3 * _MINI_FRAMES * _MINI_PATCH**2,
+    "base_dim": 128,
     "z_dim": _MINI_LATENTS,
-    "dim_mult": [1, 2, 3],
+    "dim_mult": [1],
     "num_res_blocks": 1,
-    "temperal_downsample": [True, True],
+    "temperal_downsample": [],
     "attn_scales": [],
-    "scale_factor_spatial": 8,
+    "scale_factor_spatial": _MINI_PATCH,
     "latents_mean": None,
     "latents_std": None,
 }
 _MINI_TRANSFORMER = {
     "patch_size": [1, 2, 2],
     "num_attention_heads": 4,
-    "attention_head_dim": 48,
+    "attention_head_dim": 60,
     "in_channels": _MINI_LATENTS,
     "out_channels": _MINI_LATENTS,
-    "ffn_dim": 768,
+    "ffn_dim": 960,
     "num_layers": 8,
     "freq_dim": 128,
     "text_dim": 384,
@@ -270,9 +290,9 @@ _MINI_TRANSFORMER = {
 _MINI: dict[str, Any] = {
     "autoencoder": _MINI_AUTOENCODER,
     "text_encoder": "minilm",
-    "text_tokens": 32,
+    "text_tokens": 64,
     "projection": "rectified",
-    "frames": 17,
+    "frames": _MINI_FRAMES,
     "resolution": 128,
     "sampling_shift": 1.0,
     "training_shift": 1.0,

@@ -61,7 +61,7 @@ class AttributeRecipe:
 
 RECIPES: dict[str, AttributeRecipe] = {
     "attributes": AttributeRecipe(),
-    "smoke": AttributeRecipe(size=32, materials=16, real_crops=2, steps=10, batch=8),
+    "smoke": AttributeRecipe(size=48, materials=16, real_crops=2, steps=10, batch=8),
 }
 
 

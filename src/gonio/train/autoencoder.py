@@ -1,9 +1,9 @@
-"""The mini autoencoder: AutoencoderKLWan from scratch on rectified clips."""
+"""The mini autoencoder: AutoencoderKLWan on stacked frames of rectified clips."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,69 +13,48 @@ from torch import Tensor, nn
 
 from gonio import media
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed, transformed
-from gonio.models.autoencoder import channels_last, decode_clip, encode_clip
+from gonio.models.autoencoder import (
+    channels_last,
+    clip_from_frames,
+    decode,
+    decode_clip,
+    encode,
+    encode_clip,
+)
 from gonio.models.load import load_autoencoder, random_autoencoder
-from gonio.models.spec import SPECS, find_spec
+from gonio.models.spec import find_spec
 from gonio.models.weight_files import save_model
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
+from gonio.train.principal import principal_start
 
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A part of the training: `steps` on `batch` crops of `frames` successive frames (4 n + 1)."""
-
-    steps: int
-    frames: int
-    batch: int
+AUTOENCODER_FOLDER = "vae"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
-    """crop: pixels per side of a training crop; kl weighs the posterior's divergence.
-
-    Short pieces come first: they teach the layers in space at a fraction of a clip's cost. (Single frames
-    would not: a causal convolution works through two frames of padding for each.)
-    """
+    """crop: pixels per side of a training crop; batch: crops a step; kl weighs the posterior's divergence."""
 
     model: str = "mini-t2v"
     clips: ClipSettings = field(default_factory=ClipSettings)
     crop: int = 64
-    stages: tuple[Stage, ...] = (
-        Stage(steps=600, frames=5, batch=12),
-        Stage(steps=350, frames=17, batch=8),
-    )
+    batch: int = 16
     squared: float = 4.0
     kl: float = 1e-6
-    rate: float = 2e-3
-    ema: float = 0.995
+    loop: LoopSettings = field(
+        default_factory=lambda: LoopSettings(
+            steps=600, rate=1e-4, warmup=50, weight_decay=0.0, ema=0.99, precision="bf16"
+        )
+    )
     seed: int = 0
 
-    @property
-    def loop(self) -> LoopSettings:
-        return LoopSettings(
-            steps=sum(stage.steps for stage in self.stages),
-            rate=self.rate,
-            warmup=100,
-            weight_decay=0.0,
-            ema=self.ema,
-            precision="bf16",
-        )
 
-    def stage_at(self, step: int) -> Stage:
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
-
-
-AUTOENCODER_FOLDER = "vae"
 RECIPES: dict[str, AutoencoderRecipe] = {
     "mini": AutoencoderRecipe(),
     "smoke": AutoencoderRecipe(
         clips=ClipSettings(procedural=4, resolution=32),
         crop=32,
-        stages=(Stage(steps=2, frames=1, batch=2), Stage(steps=2, frames=17, batch=2)),
+        batch=2,
+        loop=LoopSettings(steps=4, rate=1e-4, warmup=2, ema=0.9),
     ),
 }
 
@@ -87,8 +66,9 @@ class AutoencoderObjective(nn.Module):
         super().__init__()
         self.autoencoder, self.recipe = autoencoder, recipe
 
-    def forward(self, clip: Tensor, noise: Tensor) -> Tensor:
-        """clip [B, 3, F, h, w] in [-1, 1], noise like the latents."""
+    def forward(self, frames: Tensor, noise: Tensor) -> Tensor:
+        """frames [B, F, h, w, 3] in [0, 1], noise like the latents."""
+        clip = clip_from_frames(self.autoencoder, frames)
         mean, log_variance = encode_clip(self.autoencoder, clip).float().chunk(2, 1)
         log_variance = log_variance.clamp(-30.0, 20.0)
         latents = mean + noise * (0.5 * log_variance).exp()
@@ -99,33 +79,30 @@ class AutoencoderObjective(nn.Module):
 
 def batch_at(recipe: AutoencoderRecipe, pool: ClipPool, step: int, index: int) -> Batch:
     """Random pieces of random clips under random symmetries, and the posterior's noise."""
-    config = SPECS[recipe.model].autoencoder
+    spec = find_spec(recipe.model)
     draw = torch.Generator().manual_seed(hash_seed("autoencoder", recipe.seed, step, index))
 
     def number(limit: int) -> int:
         return int(torch.randint(limit, (), generator=draw))
 
-    stage, crops = recipe.stage_at(step), []
-    for _ in range(stage.batch):
+    crops = []
+    for _ in range(recipe.batch):
         top, left = (number(recipe.clips.resolution - recipe.crop + 1) for _ in range(2))
         clip = pool.clip(number(len(pool)), slice(top, top + recipe.crop), slice(left, left + recipe.crop))
-        first = number(recipe.clips.frames - stage.frames + 1)
-        turned = transformed(clip, pool.symmetries[number(len(pool.symmetries))])
-        crops.append(turned[first : first + stage.frames])
-    clip = torch.stack(crops).float().div_(127.5).sub_(1).permute(0, 4, 1, 2, 3)
-    side = recipe.crop // (config["patch_size"] * 2 ** (len(config["dim_mult"]) - 1))
-    shape = (stage.batch, config["z_dim"], (stage.frames + 3) // 4, side, side)
-    return {"clip": clip, "noise": torch.randn(shape, generator=draw)}
+        crops.append(transformed(clip, pool.symmetries[number(len(pool.symmetries))]))
+    latents = spec.latent_shape(recipe.clips.frames, recipe.crop, recipe.crop)
+    return {
+        "frames": torch.stack(crops).float().div_(255),
+        "noise": torch.randn(recipe.batch, *latents, generator=draw),
+    }
 
 
 @torch.no_grad()
-def measure(autoencoder: AutoencoderKLWan, clips: list[Tensor]) -> list[float]:
-    """PSNR of the round trip of whole clips [F, H, W, 3] uint8, dB each."""
+def measure(autoencoder: AutoencoderKLWan, clips: Iterable[Tensor]) -> list[float]:
+    """PSNR of the round trip of clips [F, H, W, 3] in [0, 1], dB each."""
     found = []
     for clip in clips:
-        values = clip[None].float().div(127.5).sub(1).permute(0, 4, 1, 2, 3)
-        latents = encode_clip(autoencoder, values).chunk(2, 1)[0]
-        error = (decode_clip(autoencoder, latents).clamp(-1, 1) - values) / 2
+        error = decode(autoencoder, encode(autoencoder, clip[None]))[0] - clip
         found.append(-10 * math.log10(max(float(error.square().mean()), 1e-12)))
     return found
 
@@ -138,8 +115,8 @@ def latent_statistics(
     total = square = torch.zeros(autoencoder.config.z_dim, dtype=torch.float64)
     numbers = 0
     for index in range(0, len(pool), max(1, len(pool) // count)):
-        values = pool.clip(index)[None].float().div(127.5).sub(1).permute(0, 4, 1, 2, 3)
-        latents = encode_clip(autoencoder, values).chunk(2, 1)[0].double().transpose(0, 1).flatten(1)
+        clip = clip_from_frames(autoencoder, pool.clip(index)[None].float().div(255))
+        latents = encode_clip(autoencoder, clip).chunk(2, 1)[0].double().transpose(0, 1).flatten(1)
         total, square = total + latents.sum(1), square + latents.square().sum(1)
         numbers += latents.shape[1]
     mean = total / numbers
@@ -162,7 +139,11 @@ def train_autoencoder(
     The state is kept in out/training.safetensors. Returns whether the last step was reached.
     """
     spec = find_spec(recipe.model)
-    autoencoder = random_autoencoder(spec, recipe.seed) if start is None else load_autoencoder(spec, start)
+    if start is None:
+        autoencoder = random_autoencoder(spec, recipe.seed)
+        principal_start(autoencoder, pool)
+    else:
+        autoencoder = load_autoencoder(spec, start)
     training = Training(AutoencoderObjective(channels_last(autoencoder).train(), recipe), recipe.loop)
     names = ",".join(f.name for f in folders)
     done = train(

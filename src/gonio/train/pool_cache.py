@@ -11,6 +11,8 @@ from torch import Tensor
 from gonio.data.cache import CacheSettings, EncodeText, EncodeVideo, LatentCache, append_item, open_cache
 from gonio.data.clip_captions import template_captions
 from gonio.data.clips import ClipPool, hash_seed, transformed
+from gonio.models.condition import photo_clip
+from gonio.models.spec import VideoModelSpec
 
 CAPTIONS = 6  # of each variant
 # The default's lamps a photo would cost more than the clip itself.
@@ -21,6 +23,7 @@ def pool_cache(
     pool: ClipPool,
     out: Path,
     *,
+    spec: VideoModelSpec,
     settings: CacheSettings,
     variants: int,
     seed: int,
@@ -46,8 +49,7 @@ def pool_cache(
                 tensors = {"latents": encode_video(clip)}
                 if photo is not None:
                     picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
-                    grey = torch.full((len(clip) - 1, *picture.shape[1:]), 0.5)
-                    tensors["photo"] = encode_video(torch.cat([picture, grey]))
+                    tensors["photo"] = encode_video(photo_clip(spec, picture[0], len(clip)))
                 facts = {**record, **record["attributes"]}
                 captions = template_captions(facts, f"{seed} {name}", count=CAPTIONS, exclude=exclude)
                 tensors |= {f"text.{n}": encode_text(text) for n, text in enumerate(captions)}

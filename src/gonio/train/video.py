@@ -65,8 +65,8 @@ _MINI = VideoRecipe(
     levels="logit-normal",
     resolution=128,
     checkpointing=False,
-    validate_every=500,
-    loop=LoopSettings(steps=8000, rate=6e-4, warmup=200, ema=0.999, precision="bf16"),
+    validate_every=700,
+    loop=LoopSettings(steps=1400, rate=1e-3, warmup=100, ema=0.99, precision="bf16"),
 )
 RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
@@ -79,7 +79,7 @@ RECIPES: dict[str, VideoRecipe] = {
         _MINI,
         model="mini-i2v",
         start="mini-t2v",
-        loop=replace(_MINI.loop, steps=2000, rate=3e-4),
+        loop=replace(_MINI.loop, steps=400, rate=5e-4),
     ),
     "smoke": replace(
         _MINI,

@@ -234,6 +234,7 @@ def _data(
     return pool_cache(
         pool,
         out / "latents",
+        spec=spec,
         settings=CacheSettings(
             model=recipe.model, numbers="fp16", projection=spec.projection, size=pool.settings.resolution
         ),
