@@ -23,15 +23,23 @@ from gonio.reconstruct import optimize
 
 COMMANDS = [
     "demo",
+    "generate",
     "scan",
     "reconstruct",
     "render",
     "evaluate",
     "evaluate reconstruction",
+    "evaluate video",
     "data",
     "data materials",
+    "data videos",
+    "data captions",
+    "data cache",
     "train",
     "train neural-material",
+    "train autoencoder",
+    "train video",
+    "convert",
     "doctor",
 ]
 
@@ -95,7 +103,7 @@ def test_help_shows_an_example(run, command):
 def test_help_lists_exactly_the_commands_there_are(run):
     code, out, _ = run("--help")
     assert code == 0
-    assert "{demo,scan,reconstruct,render,evaluate,data,train,doctor}" in out[0]
+    assert "{demo,generate,scan,reconstruct,render,evaluate,data,train,convert,doctor}" in out[0]
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported():
@@ -132,7 +140,19 @@ USAGE = {
     "scan maps --out x --trajectory cross --frames 17": "--frames 17",
     "scan maps --out x --denoise --no-denoise": "give one of them",
     "evaluate": "reconstruction",
-    "evaluate video": "video",
+    "evaluate video": "--out",
+    "evaluate video --out r.json": "no videos",
+    "evaluate video nowhere --out r.json": "nowhere: does not exist",
+    "generate --out x": "an empty prompt",
+    "generate moss": "--out",
+    "generate moss --out x --count 0": "--count 0",
+    "generate moss --out x --model huge": "no model 'huge'",
+    "generate moss --out x --resolution 100": "multiples of 8",
+    "generate moss --out x --frames 16": "--frames",
+    "generate moss --out x --offload model": "take --device cuda",
+    "train video --out x --recipe cake": "known are",
+    "train video --out x --recipe paper-t2v-lora": "needs --data",
+    "train autoencoder --out x --recipe cake": "known are",
     "evaluate reconstruction --out r.json": "no materials",
     "evaluate reconstruction maps maps --out r.json": "two folders are called maps",
     "evaluate reconstruction maps --out r.txt": "name it .json",
@@ -154,6 +174,12 @@ USAGE = {
 }
 FAILURE = {
     "scan nowhere --out x": "nowhere does not exist",
+    "generate --image nowhere.png --out x": "nowhere.png",
+    "generate --image note.txt --out x": "note.txt",
+    "generate moss --out x --weights empty": "config.json",
+    "convert nowhere.safetensors --to x": "nowhere.safetensors",
+    "convert fake.safetensors --to x": "fake.safetensors",
+    "evaluate video empty --out r.json": "empty",
     "scan empty --out x": "empty has no base colour map",
     "scan note.txt --out x": "note.txt is a file, not a folder",
     "scan maps --out note.txt/x": "note.txt/x",

@@ -39,6 +39,7 @@ def examine() -> Iterator[Finding]:
         "libLLVM": _llvm,
         "denoiser": _denoiser,
         "weights": _weights,
+        "generator": _generator,
         "LPIPS": _lpips,
         "cache": _cache,
         "machine": _machine,
@@ -124,6 +125,18 @@ def _weights() -> Finding:
     for size in DECODERS:
         load_universal(size)
     return Finding(name="weights", state="good", text=f"universal decoders {', '.join(DECODERS)}")
+
+
+def _generator() -> Finding:
+    """The bundled text model end to end, but for its sampling."""
+    from gonio.generate.pipeline import load_generator, member
+
+    try:
+        load_generator(member("mini", "text"))
+    except GonioError as error:
+        text = f"gonio generate has no bundled model: {error}"
+        return Finding(name="generator", state="lost", text=text)
+    return Finding(name="generator", state="good", text="bundled mini models, text encoder MiniLM")
 
 
 def _lpips() -> Finding:

@@ -114,7 +114,7 @@ def test_a_model_for_the_other_task_is_refused(text_model, image_model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"resolution": 40}, "multiples of 16"),
+        ({"resolution": 36}, "multiples of 8"),
         ({"frames": 16}, "16 frames"),
         ({"steps": 100000}, "sampling steps"),
     ],

@@ -70,7 +70,13 @@ def test_both_mini_models_share_one_autoencoder_and_rectified_frames():
     assert image.projection == MINI.projection == "rectified"
     z = MINI.autoencoder["z_dim"]
     assert (MINI.transformer["in_channels"], image.transformer["in_channels"]) == (z, z + 4 + z)
-    assert MINI.latent_shape(17, 128, 128)[1] == 5
+
+
+def test_stacked_frames_are_one_latent_frame():
+    assert MINI.stacked_frames == 17 and MINI.latent_shape(17, 128, 128)[1] == 1
+    assert not T2V.stacked and T2V.latent_shape(17, 128, 128)[1] == 5
+    with pytest.raises(UsageError, match="81 frames: mini-t2v makes 17, no more and no less"):
+        check_frames(MINI, 81)
 
 
 def test_latents_of_the_published_resolution():

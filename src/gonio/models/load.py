@@ -162,6 +162,8 @@ def _load(
     found = {name: shape for name, shape in weights.shapes.items() if _UNUSED not in name}
     require_shapes(place, found, expected_shapes(class_name, stated))
     try:
+        # No bar for what takes a moment on a laptop; the commands have bars of their own.
+        diffusers.utils.logging.disable_progress_bar()
         model = getattr(diffusers, class_name).from_pretrained(
             str(place), torch_dtype=dtype, local_files_only=True, use_safetensors=True
         )

@@ -132,7 +132,7 @@ def save_model(
     folder: Path,
     model: torch.nn.Module,
     *,
-    max_bytes: int = 16 << 20,
+    max_bytes: int = 16_000_000,
     dtype: torch.dtype | None = torch.float16,
 ) -> None:
     """A diffusers network with its configuration, as `load` reads it; see `save_sharded`."""
@@ -146,7 +146,7 @@ def save_sharded(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
     *,
-    max_bytes: int = 16 << 20,
+    max_bytes: int = 16_000_000,
     dtype: torch.dtype | None = torch.float16,
     documents: Mapping[str, Any] | None = None,
     report: Callable[[int], None] = lambda count: None,

@@ -60,13 +60,13 @@ class VideoRecipe:
 _PAPER = VideoRecipe(model="wan2.1-t2v-14b", start="wan2.1-t2v-14b")
 _MINI = VideoRecipe(
     model="mini-t2v",
-    batch=16,
+    batch=8,
     clips=ClipSettings(),
     levels="logit-normal",
     resolution=128,
     checkpointing=False,
-    validate_every=700,
-    loop=LoopSettings(steps=1400, rate=1e-3, warmup=100, ema=0.99, precision="bf16"),
+    validate_every=500,
+    loop=LoopSettings(steps=1000, rate=1e-3, warmup=100, ema=0.99, precision="bf16"),
 )
 RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
