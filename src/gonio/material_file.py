@@ -172,7 +172,11 @@ def _make_references(path: Path, material: NeuralMaterial) -> list[dict[str, lis
     if not bool(torch.isfinite(value).all()):
         raise _bad(path, "the material evaluates to values that are not finite", "fit again")
     columns = {"uv": uv, "wi": wi, "wo": wo, "value": value}
-    return [{name: column[i].tolist() for name, column in columns.items()} for i in range(REFERENCES)]
+    # Nine digits hold a float32. Of more, the last could change without changing the number that is read.
+    return [
+        {name: [float(f"{x:.9g}") for x in column[i].tolist()] for name, column in columns.items()}
+        for i in range(REFERENCES)
+    ]
 
 
 def _hemisphere(generator: torch.Generator) -> Tensor:

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import torch
 
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError
