@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,17 @@ class PBRMaterial:
             height=resized(self.height).clamp(0, 1),
         )
 
+    def each_map(self, change: Callable[[Tensor], Tensor]) -> PBRMaterial:
+        """The same change of pixels, [H, W, ...] to [h, w, ...], made to every map."""
+        return replace(
+            self,
+            basecolor=change(self.basecolor),
+            normal=change(self.normal),
+            roughness=change(self.roughness),
+            metallic=change(self.metallic),
+            height=change(self.height),
+        )
+
     def window(self, top: int, left: int, size: int) -> PBRMaterial:
         """A square piece [size, size] that starts at a row and column and runs on across the border.
 
@@ -147,12 +159,7 @@ class PBRMaterial:
             return image[rows][:, columns].contiguous()
 
         return replace(
-            self,
-            basecolor=cut(self.basecolor),
-            normal=cut(self.normal),
-            roughness=cut(self.roughness),
-            metallic=cut(self.metallic),
-            height=cut(self.height),
+            self.each_map(cut),
             height_factor=self.height_factor * self.size[1] / size,
             tileable=self.tileable and (size, size) == self.size,
         )

@@ -45,7 +45,7 @@ class DataCache:
         from gonio.models.image import load_image_encoder
         from gonio.models.load import load_autoencoder
         from gonio.models.spec import check_frames, check_size, find_spec
-        from gonio.models.text import TextEncoder, load_minilm, load_umt5
+        from gonio.models.text import load_text_encoder, prompt_tokens
 
         spec = find_spec(self.model)
         rectified = spec.projection == "rectified"
@@ -60,12 +60,7 @@ class DataCache:
             size=spec.resolution if rectified else None,
         )
         autoencoder = load_autoencoder(spec, self.weights, device=self.device)
-        text: TextEncoder
-        if spec.text_encoder == "minilm":
-            text = load_minilm(length=spec.text_tokens, device=self.device)
-        else:
-            text = load_umt5(self.weights or str(spec.hub), length=spec.text_tokens, device=self.device)
-
+        text = load_text_encoder(spec, self.weights, device=self.device)
         if spec.image_encoder and self.weights is None:
             raise UsageError(f"{spec.name} has an image encoder; give its folder with --weights")
         image = load_image_encoder(self.weights) if spec.image_encoder and self.weights else None
@@ -74,16 +69,12 @@ class DataCache:
         def encode_video(frames: Tensor) -> Tensor:
             return encode(autoencoder, frames[None].to(self.device))[0]
 
-        def encode_text(prompt: str) -> Tensor:
-            tokens, lengths = text.encode([prompt])
-            return tokens[0, : int(lengths[0])]
-
         cache = build_cache(
             self.clips,
             self.out,
             settings=settings,
             encode_video=encode_video,
-            encode_text=encode_text,
+            encode_text=lambda prompt: prompt_tokens(text, prompt),
             encode_image=(lambda photo: image.encode(photo)[0]) if image else None,
         )
         shape = list(cache[0]["latents"].shape)

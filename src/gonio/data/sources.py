@@ -23,8 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from torch import Tensor
-
 from gonio.data import matsynth
 from gonio.data.procedural import sample_material
 from gonio.errors import GonioError, UsageError
@@ -152,22 +150,11 @@ def square(material: PBRMaterial) -> PBRMaterial:
     if material.tileable and long % short == 0:
         times = long // short
         repeats = (times, 1) if rows < columns else (1, times)
-        turned = _each_map(material, lambda m: m.tile(*repeats, *(1,) * (m.ndim - 2)))
+        turned = material.each_map(lambda m: m.tile(*repeats, *(1,) * (m.ndim - 2)))
         return replace(turned, height_factor=material.height_factor / (times if rows > columns else 1))
     top, left = (rows - short) // 2, (columns - short) // 2
-    turned = _each_map(material, lambda m: m[top : top + short, left : left + short].contiguous())
+    turned = material.each_map(lambda m: m[top : top + short, left : left + short].contiguous())
     return replace(turned, height_factor=material.height_factor * columns / short, tileable=False)
-
-
-def _each_map(material: PBRMaterial, change: Callable[[Tensor], Tensor]) -> PBRMaterial:
-    return replace(
-        material,
-        basecolor=change(material.basecolor),
-        normal=change(material.normal),
-        roughness=change(material.roughness),
-        metallic=change(material.metallic),
-        height=change(material.height),
-    )
 
 
 # ---------------------------------------------------------------- the sources

@@ -24,7 +24,7 @@ from gonio.models.image import ImageEncoder, load_image_encoder
 from gonio.models.load import load_autoencoder, load_transformer
 from gonio.models.placement import Placement, place
 from gonio.models.spec import VideoModelSpec, find_spec
-from gonio.models.text import TextEncoder, check_prompt, load_minilm, load_umt5
+from gonio.models.text import TextEncoder, check_prompt, load_text_encoder
 from gonio.pbr import resized_map
 from gonio.rectify import reproject
 
@@ -177,11 +177,7 @@ def load_generator(
     dtype = torch.float32 if on_cpu or spec.text_encoder == "minilm" else placement.compute_dtype
     transformer = load_transformer(spec, folder, dtype=dtype)
     autoencoder = channels_last(load_autoencoder(spec, folder))
-    text: TextEncoder
-    if spec.text_encoder == "minilm":
-        text = load_minilm(length=spec.text_tokens)
-    else:
-        text = load_umt5(folder or str(spec.hub), length=spec.text_tokens, dtype="fp32" if on_cpu else "bf16")
+    text = load_text_encoder(spec, folder, dtype="fp32" if on_cpu else "bf16")
     image = None
     if spec.image_encoder is not None:
         if folder is None:

@@ -22,6 +22,7 @@ from torch.nn.functional import normalize
 
 from gonio.errors import GonioError, UsageError
 from gonio.models.pretrained import complete_model, load_pretrained
+from gonio.models.spec import VideoModelSpec
 
 MAX_PROMPT = 2000  # characters
 UMT5_LENGTH = 512  # tokens of Wan 2.1's contexts
@@ -173,6 +174,25 @@ def load_umt5(
         return TokenEncoder(model.to(device), tokenizer, length=length)
 
     return load_pretrained(source, "UMT5 text encoder", load)
+
+
+def load_text_encoder(
+    spec: VideoModelSpec,
+    folder: Path | None = None,
+    *,
+    dtype: str = "bf16",
+    device: str | torch.device = "cpu",
+) -> TextEncoder:
+    """The text encoder of a video model: MiniLM, or UMT5 from a folder or the hub's cache, in `dtype`."""
+    if spec.text_encoder == "minilm":
+        return load_minilm(length=spec.text_tokens, device=device)
+    return load_umt5(folder or str(spec.hub), length=spec.text_tokens, dtype=dtype, device=device)
+
+
+def prompt_tokens(encoder: TextEncoder, prompt: str) -> Tensor:
+    """The embeddings of one prompt, without padding. [N, D]"""
+    tokens, lengths = encoder.encode([prompt])
+    return tokens[0, : int(lengths[0])]
 
 
 _BLOCK_NAMES = {

@@ -23,7 +23,7 @@ from gonio.models.autoencoder import channels_last, encode
 from gonio.models.load import load_autoencoder, load_transformer, random_transformer
 from gonio.models.lora import add_lora, save_lora
 from gonio.models.spec import VideoModelSpec, find_spec
-from gonio.models.text import TextEncoder, load_minilm, load_umt5
+from gonio.models.text import TextEncoder, load_text_encoder, prompt_tokens
 from gonio.models.weight_files import save_model
 from gonio.train.loop import Report, Training, train
 from gonio.train.pool_cache import PHOTO_LAMPS, pool_cache
@@ -72,7 +72,7 @@ def train_video(
     collapsed, else the last.
     """
     spec = find_spec(recipe.model)
-    text = _text_encoder(spec, weights)
+    text = load_text_encoder(spec, weights)
     autoencoder = channels_last(load_autoencoder(spec, weights if spec.bundled_autoencoder is None else None))
     cache = _data(recipe, spec, out, data, pool, environments, exclude, autoencoder, text)
     transformer = _start(recipe, spec, weights)
@@ -171,12 +171,6 @@ def _spread(shown: list[Tensor]) -> float:
     return float((2 * variance * count / (count - 1)).sqrt())
 
 
-def _text_encoder(spec: VideoModelSpec, weights: Path | None) -> TextEncoder:
-    if spec.text_encoder == "minilm":
-        return load_minilm(length=spec.text_tokens)
-    return load_umt5(weights or str(spec.hub), length=spec.text_tokens)
-
-
 def _start(recipe: VideoRecipe, spec: VideoModelSpec, weights: Path | None) -> Any:
     """The transformer to train: given, of another model (with more input channels), or random."""
     if recipe.start is None and weights is None:
@@ -215,10 +209,6 @@ def _data(
         with torch.autocast(autoencoder.device.type, torch.bfloat16):
             return encode(autoencoder, frames[None])[0].float()
 
-    def encode_text(prompt: str) -> Tensor:
-        tokens, lengths = text.encode([prompt])
-        return tokens[0, : int(lengths[0])]
-
     photo = None
     if spec.task == "image":
         if environments is None:
@@ -242,6 +232,6 @@ def _data(
         seed=hash_seed(recipe.seed, "variants"),
         exclude=exclude,
         encode_video=encode_video,
-        encode_text=encode_text,
+        encode_text=lambda prompt: prompt_tokens(text, prompt),
         photo=photo,
     )
