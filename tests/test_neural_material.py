@@ -16,10 +16,8 @@ from gonio.neural_material import (
     MaterialSpec,
     NeuralMaterial,
     encode_directions,
-    fetch,
     log_value,
     value_from_log,
-    wrap_index,
 )
 
 TINY = MaterialSpec(offset_channels=2, reflectance_channels=3, hidden_width=5, hidden_layers=2)
@@ -71,20 +69,6 @@ def test_gradients_of_evaluate_in_everything(monkeypatch, wrap, block):
     assert gradcheck(lambda *_: material.evaluate(uv, wi, wo), inputs, eps=1e-6, atol=1e-7, rtol=1e-4)
 
 
-def test_gradients_of_fetch_with_and_without_a_sink():
-    texture = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
-    uv = places(6)[0].requires_grad_(True)
-    assert gradcheck(fetch, (texture, uv), eps=1e-6, atol=1e-8, rtol=1e-4)
-    weight = torch.randn(6, 2, dtype=torch.float64)
-    wanted = torch.autograd.grad((fetch(texture, uv) * weight).sum(), [texture, uv])
-    sink = torch.ones_like(texture)  # what is there already stays
-    texture.grad = uv.grad = None
-    (fetch(texture, uv, "repeat", sink) * weight).sum().backward()
-    assert texture.grad is None
-    torch.testing.assert_close(sink - 1, wanted[0])
-    torch.testing.assert_close(uv.grad, wanted[1])
-
-
 def test_the_backward_pass_does_not_depend_on_the_blocks(monkeypatch):
     material, (uv, wi, wo) = make(), places(50)
     results = []
@@ -128,6 +112,21 @@ def test_value_and_log_value_are_inverse_encodings():
     torch.testing.assert_close(material.evaluate(uv, wi, wo), value_from_log(log, TINY))
 
 
+def test_the_recorded_program_says_what_the_plain_blocks_say_also_after_the_weights_changed():
+    torch.manual_seed(3)
+    spec = MaterialSpec(hidden_width=8, hidden_layers=2, wrap="mirror")
+    material = NeuralMaterial(torch.randn(6, 5, 12), torch.randn(4, 7, 12), Decoder(spec))
+    points = tuple(p.float() for p in places(gonio.blocks.BLOCK * 2 + 5))
+    for _ in range(2):
+        with torch.no_grad():
+            recorded = material.evaluate(*points)
+        assert torch.equal(recorded, material.evaluate(*points).detach())
+        with torch.no_grad():
+            material.T_off.mul_(2)
+        layer = material.decoder.M_rgb.layers[0]
+        layer.weight = torch.nn.Parameter(layer.weight.detach() * 3)
+
+
 def test_values_are_never_negative_and_black_below_the_horizon():
     material, (uv, wi, wo) = make(), places(200)
     assert bool((material.evaluate(uv, wi, wo) > 0).all())
@@ -153,45 +152,6 @@ def test_offsets_never_exceed_their_limit():
     material, (uv, _, wo) = make(), places(100)
     material.decoder.M_off.layers[-1].weight.data.mul_(1e3)
     assert float(material.offset(uv, wo).detach().abs().max()) <= TINY.max_offset
-
-
-def test_texel_centres_and_orientation():
-    """Row 0 is v = 1; texel (row, column) is centred on u = (column + .5) / W, v = 1 - (row + .5) / H."""
-    texture = torch.arange(12.0).reshape(3, 4, 1)
-    row, column = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
-    uv = torch.stack([(column + 0.5) / 4, 1 - (row + 0.5) / 3], -1).reshape(-1, 2)
-    torch.testing.assert_close(fetch(texture, uv), texture.reshape(-1, 1), atol=1e-5, rtol=0)
-    # Top right texel: large u, large v.
-    torch.testing.assert_close(fetch(texture, torch.tensor([[0.875, 5 / 6]])), torch.tensor([[3.0]]))
-
-
-@pytest.mark.parametrize(("wrap", "padding"), [("clamp", "border"), ("mirror", "reflection")])
-def test_fetch_agrees_with_grid_sample(wrap, padding):
-    texture, uv = torch.randn(5, 7, 3, dtype=torch.float64), places(200)[0]
-    grid = torch.stack([uv[:, 0] * 2 - 1, 1 - uv[:, 1] * 2], -1)[None, :, None]
-    wanted = torch.nn.functional.grid_sample(
-        texture.permute(2, 0, 1)[None], grid, padding_mode=padding, align_corners=False
-    )[0, :, :, 0].T
-    torch.testing.assert_close(fetch(texture, uv, wrap), wanted)
-
-
-def test_repeat_is_periodic_and_continuous_across_the_seams():
-    texture, uv = torch.randn(3, 6, 2, dtype=torch.float64), places(100)[0]
-    torch.testing.assert_close(fetch(texture, uv), fetch(texture, uv + torch.tensor([2.0, -3.0])))
-    along = torch.linspace(0, 1, 21, dtype=torch.float64)
-    for axis in (0, 1):
-        left, right = (
-            fetch(texture, torch.stack([torch.full_like(along, at), along], -1).roll(axis, -1))
-            for at in (-1e-9, 1e-9)
-        )
-        torch.testing.assert_close(left, right, atol=1e-6, rtol=0)
-
-
-def test_wrap_indices():
-    index = torch.arange(-4, 7)
-    assert wrap_index(index, 3, "repeat").tolist() == [2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
-    assert wrap_index(index, 3, "clamp").tolist() == [0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2]
-    assert wrap_index(index, 3, "mirror").tolist() == [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0]
 
 
 def test_any_leading_shape_and_no_points_at_all():

@@ -9,17 +9,19 @@ construction. Everything a reader must know to evaluate it is a field of `Materi
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
 
-from gonio.blocks import for_each_block
+from gonio.blocks import BLOCK, for_each_block
 from gonio.errors import GonioError
+from gonio.texture import fetch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,86 +163,6 @@ def value_from_log(log_value: Tensor, spec: MaterialSpec) -> Tensor:
     return torch.expm1(log_value) / (spec.gain * math.pi)
 
 
-def wrap_index(index: Tensor, size: int, wrap: str) -> Tensor:
-    """Integer texel indices of any range to [0, size)."""
-    if wrap == "repeat":
-        return index.remainder(size)
-    if wrap == "clamp":
-        return index.clamp(0, size - 1)
-    period = index.remainder(2 * size)
-    return torch.minimum(period, 2 * size - 1 - period)
-
-
-def fetch(texture: Tensor, uv: Tensor, wrap: str = "repeat", sink: Tensor | None = None) -> Tensor:
-    """Bilinear texture look-up, differentiable in both. [H, W, C], [N, 2] -> [N, C].
-
-    Texel (row, column) is centred on u = (column + .5) / W, v = 1 - (row + .5) / H: row 0 is the top.
-    `sink` [H, W, C] receives the texture's gradient by addition instead of a freshly zeroed tensor a call:
-    with blocks much smaller than the texture that zeroing would cost more than the decoder.
-    """
-    return _Fetch.apply(texture, uv, wrap, sink)
-
-
-class _Fetch(torch.autograd.Function):
-    """One weighted gather forwards; the four texels are read again only where uv needs a gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, texture: Tensor, uv: Tensor, wrap: str, sink: Tensor | None) -> Tensor:
-        index, right, down = _corners(uv, texture.shape[0], texture.shape[1], wrap)
-        left, up = 1 - right, 1 - down
-        weight = torch.stack([left * up, right * up, left * down, right * down], -1)
-        texels = texture.reshape(-1, texture.shape[2])
-        ctx.sink = sink
-        ctx.save_for_backward(texture, index, weight, right, down)
-        return embedding_bag(index, texels, per_sample_weights=weight.to(texels.dtype), mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        (grad,) = grads
-        texture, index, weight, right, down = ctx.saved_tensors
-        height, width, channels = texture.shape
-        texture_grad = uv_grad = None
-        if ctx.needs_input_grad[0]:
-            parts = (weight[..., None] * grad[:, None]).view(-1, channels)
-            if ctx.sink is None:
-                texture_grad = grad.new_zeros(height * width, channels)
-                texture_grad = texture_grad.index_add_(0, index.view(-1), parts).view(texture.shape)
-            else:
-                ctx.sink.view(-1, channels).index_add_(0, index.view(-1), parts)
-        if ctx.needs_input_grad[1]:
-            texels = texture.reshape(-1, channels).index_select(0, index.view(-1)).view(-1, 4, channels)
-            a, b, c, d = torch.bmm(texels, grad[:, :, None])[..., 0].unbind(-1)
-            along_x = torch.lerp(b - a, d - c, down)
-            along_y = torch.lerp(c - a, d - b, right)
-            uv_grad = torch.stack([along_x * width, -along_y * height], -1)
-        return texture_grad, uv_grad, None, None
-
-
-def _corners(uv: Tensor, height: int, width: int, wrap: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Flat indices [N, 4] of the texels around uv [N, 2] (upper left, right, lower left, right) and the
-    shares [N] of the right and the lower ones."""
-    if wrap != "repeat":
-        x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
-        column, row = x.floor().long(), y.floor().long()
-        sides = [wrap_index(column + i, width, wrap) for i in (0, 1)]
-        rows = [wrap_index(row + i, height, wrap) * width for i in (0, 1)]
-        index = torch.stack([r + c for r in rows for c in sides], -1)
-        return index, x - column, y - row
-    # The common case, with as few passes over the points as can be: x and y lie in [0.5, size + 0.5], so that
-    # truncating gives the right and the lower texel, and only a border has to be wrapped.
-    u, v = uv.unbind(-1)
-    x = (u - u.floor()).mul_(width).add_(0.5)
-    y = (v.ceil() - v).mul_(height).add_(0.5)
-    east, south = x.long(), y.long()
-    right, down = x - east, y - south
-    west, north = east - 1, (south - 1).mul_(width)
-    west.masked_fill_(west < 0, width - 1)
-    east.masked_fill_(east == width, 0)
-    north.masked_fill_(north < 0, (height - 1) * width)
-    south.masked_fill_(south == height, 0).mul_(width)
-    return torch.stack([north + west, north + east, south + west, south + east], -1), right, down
-
-
 def log_value(
     decoder: Decoder,
     T_off: Tensor,
@@ -313,13 +235,58 @@ class NeuralMaterial(nn.Module):
         recomputes each block, so that memory does not grow with the number of points.
         """
 
-        def block(uv: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
-            value = value_from_log(log_value(self.decoder, self.T_off, self.T_rgb, uv, wi, wo), self.spec)
-            above = (wi[:, 2:] > 0) & (wo[:, 2:] > 0)
-            return value.masked_fill(~above, 0.0)
-
         flat = (uv.reshape(-1, 2), wi.reshape(-1, 3), wo.reshape(-1, 3))
-        return in_blocks(block, flat, tuple(self.parameters())).reshape(*uv.shape[:-1], 3)
+        weights = tuple(self.parameters())
+        if flat[0].shape[0] > BLOCK and self._traceable(flat, weights):
+            program = traced_value(self.spec, self.T_off.shape, self.T_rgb.shape, self.T_rgb.dtype)
+            found = in_blocks(lambda *points: program(*points, *weights), flat)
+        else:
+            found = in_blocks(functools.partial(_value, self.decoder, self.T_off, self.T_rgb), flat, weights)
+        return found.reshape(*uv.shape[:-1], 3)
+
+    def _traceable(self, points: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> bool:
+        """Whether `traced_value` says the same: on the CPU, one dtype, and nobody wants gradients."""
+        everything = (*points, *weights)
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in everything)
+        plain = all(t.device.type == "cpu" and t.dtype == self.T_rgb.dtype for t in everything)
+        return plain and not wanted
+
+
+def _value(decoder: Decoder, T_off: Tensor, T_rgb: Tensor, uv: Tensor, wi: Tensor, wo: Tensor) -> Tensor:
+    """Reflectance value of one block of points, 0 below the horizon. [N, 2], [N, 3] x2 -> [N, 3]."""
+    value = value_from_log(log_value(decoder, T_off, T_rgb, uv, wi, wo), decoder.spec)
+    above = (wi[:, 2:] > 0) & (wo[:, 2:] > 0)
+    return value.masked_fill(~above, 0.0)
+
+
+@functools.lru_cache(maxsize=16)
+def traced_value(
+    spec: MaterialSpec, off_shape: torch.Size, rgb_shape: torch.Size, dtype: torch.dtype
+) -> Callable[..., Tensor]:
+    """`_value` as a recorded program of (uv, wi, wo, T_off, T_rgb, decoder's parameters), without gradients.
+
+    Its operations follow each other without Python between them, so that several workers do not wait for
+    each other there. Textures and weights are arguments: the program holds for every material of these
+    shapes, however its weights change.
+    """
+    decoder = Decoder(spec).to(dtype)
+    parameters = list(decoder.named_parameters())
+
+    def program(uv: Tensor, wi: Tensor, wo: Tensor, T_off: Tensor, T_rgb: Tensor, *weights: Tensor) -> Tensor:
+        for (name, _), weight in zip(parameters, weights, strict=True):
+            owner, leaf = name.rsplit(".", 1)
+            layer = decoder.get_submodule(owner)
+            delattr(layer, leaf)
+            setattr(layer, leaf, weight)
+        return _value(decoder, T_off, T_rgb, uv, wi, wo)
+
+    points = (torch.rand(8, 2, dtype=dtype), *(torch.rand(8, 3, dtype=dtype) for _ in range(2)))
+    textures = (torch.zeros(off_shape, dtype=dtype), torch.zeros(rgb_shape, dtype=dtype))
+    weights = tuple(parameter.detach() for _, parameter in parameters)
+    with torch.no_grad(), warnings.catch_warnings():
+        # Its warnings concern checks of argument sizes, which the key of this cache fixes.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return torch.jit.trace(program, (*points, *textures, *weights), check_trace=False)
 
 
 class _Blocked(torch.autograd.Function):

@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gonio.neural_material import NeuralMaterial, encode_directions, fetch
+from gonio.neural_material import NeuralMaterial, encode_directions
 from gonio.render.lobes import Lobes, fit_lobes
+from gonio.texture import fetch
 
 # exp(80) is the largest round exponent a float32 holds.
 MAX_LOG_VALUE = 80.0

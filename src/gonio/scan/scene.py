@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gonio.camera import LIGHT_RADIUS
 from gonio.mitsuba_setup import use_mitsuba
-from gonio.neural_material import fetch
 from gonio.pbr import PBRMaterial
+from gonio.texture import fetch
 
 MAX_TESSELLATION = 1024
 # Nearer than any camera to the sample, farther than a light sphere around the camera.
