@@ -69,7 +69,10 @@ def test_both_mini_models_share_one_autoencoder_and_rectified_frames():
     assert image.autoencoder == MINI.autoencoder and image.bundled_autoencoder == MINI.bundled_autoencoder
     assert image.projection == MINI.projection == "rectified"
     z = MINI.autoencoder["z_dim"]
-    assert (MINI.transformer["in_channels"], image.transformer["in_channels"]) == (z, z + 4 + z)
+    places = MINI.position_channels
+    assert places == image.position_channels == 2 + 4 * 2 and T2V.position_channels == 0
+    inputs = (MINI.transformer["in_channels"], image.transformer["in_channels"])
+    assert inputs == (z + places, z + places + 4 + z)
 
 
 def test_stacked_frames_are_one_latent_frame():

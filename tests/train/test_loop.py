@@ -57,6 +57,45 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
 
 
+class Deep(nn.Module):
+    """Numbered layers between an embedding and a head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Linear(1, 8)
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x):
+        hidden = self.embed(x)
+        for block in self.blocks:
+            hidden = hidden + block(hidden.tanh())
+        return (self.head(hidden) - (3 * x - 1)).square().mean()
+
+
+def test_muon_moves_the_matrices_of_numbered_layers_and_nothing_else():
+    settings = LoopSettings(steps=4, rate=0.0, warmup=0, final_rate=1.0, weight_decay=0.0, muon_rate=0.01)
+    training = Training(Deep(), settings)
+    before = {name: p.detach().clone() for name, p in training.bare.named_parameters()}
+    training.advance(batch_at)
+    moved = {n: p.detach() - before[n] for n, p in training.bare.named_parameters()}
+    assert {n for n, change in moved.items() if change.any()} == {"blocks.0.weight", "blocks.1.weight"}
+    # Orthogonalized: every direction of the gradient's space is stepped along by about the same length.
+    strengths = torch.linalg.svdvals(moved["blocks.0.weight"])
+    assert strengths.max() < 0.01 * 0.2 * 8**0.5 * 1.3
+
+
+def test_a_resumed_run_with_two_optimizers_is_the_uninterrupted_one(tmp_path):
+    settings = LoopSettings(steps=6, rate=0.01, warmup=2, muon_rate=0.02)
+    whole, broken = Training(Deep(), settings), Training(Deep(), settings)
+    train(whole, batch_at)
+    train(broken, batch_at, checkpoint=tmp_path / "s.safetensors", stop_after_seconds=0)
+    resumed = Training(Deep(), settings)
+    assert train(resumed, batch_at, checkpoint=tmp_path / "s.safetensors")
+    assert all(torch.equal(v, whole.state()[k]) for k, v in resumed.state().items())
+
+
 def test_a_finished_run_is_not_run_again(tmp_path):
     path = tmp_path / "state.safetensors"
     run(checkpoint=path)
@@ -102,7 +141,7 @@ def test_vectors_do_not_decay_and_heads_have_their_own_rate():
     training.advance(batch_at)
     found = {
         (group["weight_decay"], round(group["lr"] / settings.rate_at(0), 3)): len(group["params"])
-        for group in training.optimizer.param_groups
+        for group in training.optimizers[0].param_groups
     }
     assert found == {(0.3, 1.0): 1, (0.0, 1.0): 1, (0.3, 5.0): 1, (0.0, 5.0): 1}
 

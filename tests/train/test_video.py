@@ -9,7 +9,7 @@ from gonio import media
 from gonio.data.cache import CacheSettings
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError, UsageError
-from gonio.models.condition import image_condition
+from gonio.models.condition import condition
 from gonio.models.load import load_transformer, random_autoencoder, random_transformer
 from gonio.models.lora import load_lora
 from gonio.models.spec import find_spec
@@ -108,7 +108,7 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
     class Perfect(torch.nn.Module):
         def forward(self, hidden_states, timestep, **_):
             sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
-            return ((hidden_states - batch["latents"]) / sigma,)
+            return ((hidden_states[:, :60] - batch["latents"]) / sigma,)
 
     assert float(VideoObjective(Perfect())(**batch)) < 1e-6
 
@@ -116,8 +116,8 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
 def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
     spec = find_spec("mini-i2v")
     batch = batch_at(RECIPE, spec, cache, 0, 0)
-    assert batch["condition"].shape == (2, 4 + 60, 1, 8, 8)
-    mask = batch["condition"][:, :4]
+    assert batch["condition"].shape == (2, SPEC.position_channels + 4 + 60, 1, 8, 8)
+    mask = batch["condition"][:, SPEC.position_channels :][:, :4]
     assert bool((mask[:, :, 0] == 1).all()) and bool((mask[:, :, 1:] == 0).all())
     model = random_transformer(spec, 0)
     assert torch.isfinite(VideoObjective(model)(**batch))
@@ -148,8 +148,8 @@ def test_a_widened_model_predicts_what_the_text_model_did():
     x, photo = torch.randn(1, 60, 1, 4, 4), torch.randn(1, 60, 1, 4, 4)
     rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 64, 384)}
     with torch.no_grad():
-        expected = text_model(hidden_states=x, **rest).sample
-        found = image_model(hidden_states=torch.cat([x, image_condition(photo)], 1), **rest).sample
+        expected = text_model(hidden_states=torch.cat([x, condition(SPEC, x)], 1), **rest).sample
+        found = image_model(hidden_states=torch.cat([x, condition(spec, x, photo)], 1), **rest).sample
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

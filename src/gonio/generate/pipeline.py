@@ -18,7 +18,7 @@ from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
 from gonio.models.autoencoder import channels_last, decode, encode
-from gonio.models.condition import image_condition, photo_clip
+from gonio.models.condition import condition, photo_clip
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
 from gonio.models.load import load_autoencoder, load_transformer
@@ -83,10 +83,10 @@ class Generator:
         device, dtype = self.transformer.device, self.transformer.dtype
         prompts = [check_prompt(prompt) if prompt or photo is None else "", settings.negative]
         context, without = (tokens[None].to(device, dtype) for tokens in self._contexts(prompts))
-        condition = tokens = None
+        photo_latents = tokens = None
         if photo is not None:
             picture = squared(photo, side)
-            condition = self._image_condition(picture, frames)
+            photo_latents = self._photo_latents(picture, frames)
             tokens = None if self.image is None else self.image.encode(picture).to(device, dtype)
         latent_height, latent_width = noise.shape[-2:]
         shift = None
@@ -112,7 +112,7 @@ class Generator:
             solver=settings.solver,
             on_step=on_step,
             transform_latents=shift,
-            condition=condition,
+            condition=condition(spec, noise, photo_latents),
         )
         shown = self._decoded(latents, periodic=shift is not None)
         linear = linear_from_srgb(shown)
@@ -134,10 +134,10 @@ class Generator:
         return pad(tokens, (0, 0, 0, max(0, count - tokens.shape[1])))[:, :count]
 
     @torch.no_grad()
-    def _image_condition(self, picture: Tensor, frames: int) -> Tensor:
-        """Mask and latents of the photo. [1, 4 + z, f, h, w]"""
+    def _photo_latents(self, picture: Tensor, frames: int) -> Tensor:
+        """[1, z, f, h, w]"""
         clip = photo_clip(self.spec, picture, frames)[None]
-        return image_condition(encode(self.autoencoder, clip.to(self.autoencoder.device)))
+        return encode(self.autoencoder, clip.to(self.autoencoder.device)).cpu()
 
     @torch.no_grad()
     def _decoded(self, latents: Tensor, *, periodic: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a photo reaches an image model: as channels behind the noise."""
+"""What a model is told in channels behind the noise: the place in the sample, and a photo."""
 
 from __future__ import annotations
 
@@ -17,6 +17,38 @@ def photo_clip(spec: VideoModelSpec, picture: Tensor, frames: int) -> Tensor:
     if spec.stacked:
         return picture.expand(frames, *picture.shape)
     return torch.cat([picture[None], torch.full((frames - 1, *picture.shape), 0.5)])
+
+
+def condition(spec: VideoModelSpec, latents: Tensor, photo_latents: Tensor | None = None) -> Tensor | None:
+    """The channels behind latents [B, z, f, h, w]: [B, C, f, h, w], None where the model takes none.
+
+    Places first, then for an image model mask and photo, so that an image model widens a text model.
+    photo_latents: of `photo_clip`, like the latents.
+    """
+    parts = []
+    if spec.position_octaves is not None:
+        height, width = latents.shape[-2:]
+        places = position_channels(height, width, spec.position_octaves)
+        shape = (len(latents), len(places), *latents.shape[2:])
+        parts.append(places[None, :, None].to(latents).expand(shape))
+    if photo_latents is not None:
+        parts.append(image_condition(photo_latents))
+    return torch.cat(parts, 1) if parts else None
+
+
+def position_channels(height: int, width: int, octaves: int) -> Tensor:
+    """Places x, y in (0, 1) of the latents' centres, rows downwards. [2 + 4 octaves, h, w]
+
+    2 x - 1, 2 y - 1, then for every octave o sin and cos of 2 pi 2^o x, and of y.
+    """
+    rows, columns = ((torch.arange(n) + 0.5) / n for n in (height, width))
+    down, right = torch.meshgrid(rows, columns, indexing="ij")
+    found = [2 * right - 1, 2 * down - 1]
+    for octave in range(octaves):
+        for place in (right, down):
+            angle = 2 * torch.pi * 2**octave * place
+            found += [angle.sin(), angle.cos()]
+    return torch.stack(found)
 
 
 def image_condition(photo_latents: Tensor) -> Tensor:

@@ -72,7 +72,10 @@ class VideoModelSpec:
     transformer and autoencoder hold the fields of diffusers' WanTransformer3DModel and AutoencoderKLWan
     (those left out have the values of the released 14B text model).
     projection: what a frame shows, "perspective" (as the camera sees it) or "rectified" (unwarped to the
-    sample's uv). resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
+    sample's uv). position_octaves: the network is told each latent's place in the sample, as u, v and sine
+    waves of so many octaves behind the noise; None: it is not, as in Wan, whose attention knows differences
+    of places only. Light and camera are near the sample, so that what a rectified frame shows depends on
+    where. resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
     bundled_*: folders of weights below gonio/weights.
     """
@@ -85,6 +88,7 @@ class VideoModelSpec:
     text_tokens: int
     image_encoder: str | None = None
     projection: Projection = "perspective"
+    position_octaves: int | None = None
     frames: int = 81
     resolution: int = 512
     sampling_shift: float = 5.0
@@ -122,6 +126,9 @@ class VideoModelSpec:
         for field in ("text_tokens", "frames", "resolution", "steps"):
             if type(getattr(self, field)) is not int or getattr(self, field) < 1:
                 raise self._error(f"{field} is {getattr(self, field)!r}; it must be a whole number above 0")
+        octaves = self.position_octaves
+        if octaves is not None and (type(octaves) is not int or not 0 <= octaves <= 8):
+            raise self._error(f"position_octaves is {octaves!r}; it must be a whole number up to 8, or null")
         for field in ("sampling_shift", "training_shift", "guidance"):
             value = getattr(self, field)
             if type(value) not in (int, float) or not 0 < value < inf:
@@ -138,7 +145,8 @@ class VideoModelSpec:
         self._expect("autoencoder", "scale_factor_spatial", self.spatial_stride)
         z = autoencoder["z_dim"]
         self._expect("transformer", "out_channels", z)
-        self._expect("transformer", "in_channels", z if self.task == "text" else 2 * z + MASK_CHANNELS)
+        given = 0 if self.task == "text" else z + MASK_CHANNELS
+        self._expect("transformer", "in_channels", z + self.position_channels + given)
         self._expect("transformer", "added_kv_proj_dim", self.width if self.image_encoder else None)
         if (transformer["image_dim"] is None) != (self.image_encoder is None):
             raise self._error("image_dim of the transformer and image_encoder go together; give both or none")
@@ -156,6 +164,11 @@ class VideoModelSpec:
     def width(self) -> int:
         """Channels of a token in the transformer."""
         return self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
+
+    @property
+    def position_channels(self) -> int:
+        """Of the transformer's input, behind the latents; see `position_octaves`."""
+        return 0 if self.position_octaves is None else 2 + 4 * self.position_octaves
 
     @property
     def stacked_frames(self) -> int:
@@ -279,7 +292,7 @@ _MINI_TRANSFORMER = {
     "patch_size": [1, 2, 2],
     "num_attention_heads": 4,
     "attention_head_dim": 60,
-    "in_channels": _MINI_LATENTS,
+    "in_channels": _MINI_LATENTS + 10,
     "out_channels": _MINI_LATENTS,
     "ffn_dim": 960,
     "num_layers": 8,
@@ -292,6 +305,7 @@ _MINI: dict[str, Any] = {
     "text_encoder": "minilm",
     "text_tokens": 64,
     "projection": "rectified",
+    "position_octaves": 2,
     "frames": _MINI_FRAMES,
     "resolution": 128,
     "sampling_shift": 1.0,
@@ -314,7 +328,7 @@ SPECS: dict[str, VideoModelSpec] = {
         VideoModelSpec(
             name="mini-i2v",
             task="image",
-            transformer={**_MINI_TRANSFORMER, "in_channels": 2 * _MINI_LATENTS + MASK_CHANNELS},
+            transformer={**_MINI_TRANSFORMER, "in_channels": 2 * _MINI_LATENTS + 10 + MASK_CHANNELS},
             bundled_transformer="mini-i2v/transformer",
             **_MINI,
         ),

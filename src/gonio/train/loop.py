@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -35,6 +35,8 @@ class LoopSettings:
 
     accumulate: batches a step on each process. ema: decay of the averaged weights, 0 for none.
     head_rate multiplies the rate of the parameters whose names contain one of `heads`.
+    muon_rate: above 0, the matrices of numbered layers take steps of Muon (orthogonalized momentum, Jordan et
+    al. 2024) of this rate instead of AdamW's; embeddings, heads and vectors never do.
     """
 
     steps: int
@@ -49,12 +51,17 @@ class LoopSettings:
     precision: Literal["no", "bf16"] = "no"
     heads: tuple[str, ...] = ()
     head_rate: float = 1.0
+    muon_rate: float = 0.0
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, 0-based."""
+        return self.rate * self.share_at(step)
+
+    def share_at(self, step: int) -> float:
+        """What warm-up and decay leave of a rate at a step, 0-based."""
         share = min(step / self.steps, 1.0)
         decay = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
-        return self.rate * min(1.0, (step + 1) / max(self.warmup, 1)) * decay
+        return min(1.0, (step + 1) / max(self.warmup, 1)) * decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,26 +87,38 @@ class Training:
         self.names = [name for name, p in objective.named_parameters() if p.requires_grad]
         if not self.names:
             raise GonioError("training: nothing is trainable; unfreeze a part of the model")
-        optimizer = torch.optim.AdamW(
-            self._groups(), lr=settings.rate, betas=settings.betas, weight_decay=settings.weight_decay
-        )
-        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        groups = self._groups()
+        muon = [group for group in groups if group["matrices"]]
+        adamw = [group for group in groups if not group["matrices"]]
+        optimizers: list[torch.optim.Optimizer] = []
+        if adamw:
+            optimizers.append(torch.optim.AdamW(adamw, betas=settings.betas))
+        if muon:
+            # Steps scaled to the size AdamW's have, so that the two rates can be compared.
+            optimizers.append(torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw"))
+        self.objective, *self.optimizers = self.accelerator.prepare(objective, *optimizers)
         trainable = self._trainable()
         self.ema = {n: p.detach().clone() for n, p in trainable.items()} if settings.ema else {}
         self.step, self.smooth = 0, math.nan
 
-    def _groups(self) -> list[dict[str, object]]:
-        """Heads apart; no weight decay on vectors (norms, biases, modulations)."""
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    def _groups(self) -> list[dict[str, Any]]:
+        """Heads apart, Muon's matrices apart; no weight decay on vectors (norms, biases, modulations)."""
+        settings = self.settings
+        groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.bare.named_parameters():
             if parameter.requires_grad:
-                head = any(part in name for part in self.settings.heads)
-                groups.setdefault((head, parameter.ndim > 1), []).append(parameter)
-        decay = self.settings.weight_decay
-        return [
-            {"params": found, "weight_decay": decay if matrix else 0.0, "head": head}
-            for (head, matrix), found in groups.items()
-        ]
+                head = any(part in name for part in settings.heads)
+                inner = any(part.isdigit() for part in name.split(".")) and parameter.ndim == 2
+                matrix = settings.muon_rate > 0 and inner and not head
+                groups.setdefault((head, matrix, parameter.ndim > 1), []).append(parameter)
+        listed = []
+        for (head, matrix, decays), found in groups.items():
+            rate = settings.muon_rate if matrix else settings.rate * (settings.head_rate if head else 1.0)
+            decay = settings.weight_decay if decays else 0.0
+            listed.append(
+                {"params": found, "lr": rate, "full_rate": rate, "weight_decay": decay, "matrices": matrix}
+            )
+        return listed
 
     def _trainable(self) -> dict[str, Tensor]:
         return {n: p for n, p in self.bare.named_parameters() if p.requires_grad}
@@ -107,9 +126,9 @@ class Training:
     def advance(self, batch_at: Callable[[int, int], Batch]) -> Report:
         """One optimizer step on `accumulate` batches; batch_at(step, number of the batch within it)."""
         settings, accelerator = self.settings, self.accelerator
-        rate = settings.rate_at(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * (settings.head_rate if group["head"] else 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_rate"] * settings.share_at(self.step)
         total = 0.0
         for index in range(settings.accumulate):
             batch = batch_at(self.step, accelerator.process_index * settings.accumulate + index)
@@ -121,8 +140,10 @@ class Training:
         if not math.isfinite(total):
             raise GonioError(f"training: the loss is not finite at step {self.step}; lower the learning rate")
         gradient = float(accelerator.clip_grad_norm_(self.objective.parameters(), settings.clip))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        rate = settings.rate_at(self.step)
         self.step += 1
         self._average()
         self.smooth = total if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * total
@@ -142,7 +163,9 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         tensors = {f"weight.{n}": p.detach() for n, p in self._trainable().items()}
         tensors |= {f"ema.{n}": p for n, p in self.ema.items()}
-        tensors |= optimizer_tensors("all", self.optimizer.optimizer)
+        for optimizer in self.optimizers:
+            kind = type(optimizer.optimizer).__name__
+            tensors |= optimizer_tensors(kind, optimizer.optimizer)
         tensors["where"] = torch.tensor([self.step, self.smooth], dtype=torch.float64)
         return tensors
 
@@ -152,7 +175,8 @@ class Training:
                 parameter.copy_(tensors[f"weight.{name}"])
             for name, average in self.ema.items():
                 average.copy_(tensors[f"ema.{name}"])
-        restore_optimizer("all", self.optimizer.optimizer, tensors)
+        for optimizer in self.optimizers:
+            restore_optimizer(type(optimizer.optimizer).__name__, optimizer.optimizer, tensors)
         self.step, self.smooth = int(tensors["where"][0]), float(tensors["where"][1])
 
 

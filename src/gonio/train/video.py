@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from gonio.data.cache import LatentCache
 from gonio.data.clips import ClipSettings, hash_seed
 from gonio.errors import GonioError
-from gonio.models.condition import image_condition
+from gonio.models.condition import condition
 from gonio.models.flow import NoiseLevels, draw_noise_levels, flow_loss, gaussian
 from gonio.models.spec import VideoModelSpec
 from gonio.train.loop import Batch, LoopSettings
@@ -65,8 +65,8 @@ _MINI = VideoRecipe(
     levels="logit-normal",
     resolution=128,
     checkpointing=False,
-    validate_every=500,
-    loop=LoopSettings(steps=1000, rate=1e-3, warmup=100, ema=0.99, precision="bf16"),
+    validate_every=1000,
+    loop=LoopSettings(steps=6000, rate=1e-3, muon_rate=5e-3, warmup=100, ema=0.999, precision="bf16"),
 )
 RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
@@ -110,7 +110,7 @@ class VideoObjective(nn.Module):
         condition: Tensor | None = None,
         image: Tensor | None = None,
     ) -> Tensor:
-        """latents, noise [B, z, f, h, w]; sigma, weight [B]; text [B, N, D]; condition [B, 4 + z, f, h, w];
+        """latents, noise [B, z, f, h, w]; sigma, weight [B]; text [B, N, D]; condition [B, C, f, h, w];
         image [B, M, D'], tokens of an image encoder."""
 
         def predict(seen: Tensor, timestep: Tensor) -> Tensor:
@@ -143,14 +143,16 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
         "weight": weight,
         "text": torch.stack([padded_text(text, spec.text_tokens) for text in texts]),
     }
+    photos = None
     if spec.task == "image":
         missing = [item["id"] for item in items if "photo" not in item]
         if missing:
             raise GonioError(f"clip {missing[0]} has no reference photo; make the data with --photos")
-        batch["condition"] = image_condition(torch.stack([item["photo"] for item in items]).float())
+        photos = torch.stack([item["photo"] for item in items]).float()
         if spec.image_encoder is not None:
             batch["image"] = torch.stack([item["image"] for item in items]).float()
-    return batch
+    told = condition(spec, latents, photos)
+    return batch if told is None else batch | {"condition": told}
 
 
 # Batches of a step are numbered below this: processes times accumulated batches.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gonio import media
 from gonio.color import srgb_from_linear
@@ -30,6 +32,7 @@ from gonio.train.pool_cache import PHOTO_LAMPS, pool_cache
 from gonio.train.video import VideoObjective, VideoRecipe, batch_at, widened_input
 
 TRANSFORMER_FOLDER = "transformer"
+SMALL_ATTENTION = 1024  # tokens
 # Two materials as they are trained on, and two that no catalogue has: those collapse first when a finetuned
 # model forgets what it knew.
 VALIDATION_PROMPTS = (
@@ -83,21 +86,32 @@ def train_video(
     training = Training(VideoObjective(transformer.train()), recipe.loop)
     generator = Generator(spec=spec, transformer=transformer, autoencoder=autoencoder, text=text)
     history = Validations(out, recipe, generator, training, score)
-    done = train(
-        training,
-        lambda step, index: batch_at(recipe, spec, cache, step, index),
-        checkpoint=out / "training.safetensors",
-        identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
-        report=report,
-        every=recipe.validate_every,
-        validate=history.validate if spec.task == "text" else None,
-        stop_after_seconds=stop_after_seconds,
-    )
+    with _attention(spec, recipe, training.accelerator.device):
+        done = train(
+            training,
+            lambda step, index: batch_at(recipe, spec, cache, step, index),
+            checkpoint=out / "training.safetensors",
+            identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
+            report=report,
+            every=recipe.validate_every,
+            validate=history.validate if spec.task == "text" else None,
+            stop_after_seconds=stop_after_seconds,
+        )
     if not history.kept:
         history.keep()
     facts = {"recipe": asdict(recipe), "clips": len(cache), "steps": training.step, "loss": training.smooth}
     media.write_json(out / "training.json", facts)
     return done
+
+
+def _attention(
+    spec: VideoModelSpec, recipe: VideoRecipe, device: torch.device
+) -> AbstractContextManager[Any]:
+    """Plain matrix products for few tokens on a CPU, where torch's fused attention takes longer."""
+    tokens = spec.token_count(spec.frames, recipe.resolution, recipe.resolution)
+    if device.type == "cpu" and tokens <= SMALL_ATTENTION:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 class Validations:
