@@ -19,8 +19,7 @@ from gonio.material_video import MaterialVideo
 from gonio.neural_material import NeuralMaterial
 from gonio.pbr import PBRMaterial, save_material_maps
 from gonio.pictures import error_picture, latent_picture, offset_picture
-from gonio.reconstruct.optimize import OPTIMIZE, FitSettings
-from gonio.reconstruct.run import fit_shown, provenance_of
+from gonio.reconstruct.run import Reconstruction, reconstruct_shown
 from gonio.render.stage import RenderSettings, render_still, render_turntable, save_still, save_turntable
 from gonio.report import Comparison, Report, write_report
 from gonio.scan import ScanSettings, scan
@@ -38,7 +37,7 @@ def run_demo(
     *,
     seed: int = 0,
     resolution: int = 256,
-    settings: FitSettings = OPTIMIZE,
+    how: Reconstruction | None = None,
     spp: int = 64,
     still: RenderSettings | None = None,
     turntable: RenderSettings | None = None,
@@ -57,12 +56,11 @@ def run_demo(
         title="Scanning 17 frames",
     )
     before = time.perf_counter()
-    provenance = provenance_of(video, out / "scan", "optimize" if settings.universal else "scratch", settings)
+    how = how or Reconstruction(method="optimize")
     path = out / "material.safetensors"
     checkpoint = path.with_name(path.name + ".fit")
-    material, psnr = fit_shown(
-        video, settings, checkpoint=checkpoint, provenance=provenance, title="Reconstructing"
-    )
+    material, psnr = reconstruct_shown(video, how, source=out / "scan", checkpoint=checkpoint)
+    provenance = material.provenance
     fit_seconds = time.perf_counter() - before
     save_material(path, material)
     unseen, _ = scan(

@@ -34,8 +34,11 @@ class EvaluateReconstruction:
     """Folders of PBR maps."""
     out: Path
     """JSON file to write."""
-    method: Literal["optimize", "scratch"] = "optimize"
-    """optimize starts from the universal decoder, scratch from random numbers."""
+    method: Literal["lrm", "refine", "optimize", "scratch"] = "optimize"
+    """lrm: one pass of the reconstruction model; refine: that and a short fit; optimize: a fit from the
+    universal decoder; scratch: from random numbers."""
+    model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Reconstruction model made by gonio train lrm; the bundled one when left out."""
     views: Literal[17, 81] = 17
     """Frames of the two-phase trajectory to reconstruct from."""
     resolution: int = 256
@@ -66,7 +69,7 @@ class EvaluateReconstruction:
             find_maps(folder)
         make_folder(self.out.parent)
         settings: dict[str, Any] = {
-            "method": f"{self.method} upper bound" if self.upper_bound else self.method,
+            "method": self._method_name(),
             "views": 81 if self.upper_bound else self.views,
             "resolution": self.resolution,
         }
@@ -95,6 +98,11 @@ class EvaluateReconstruction:
             write_image(self.contact_sheet, linear_from_srgb(contact_sheet(pictures, labels)))
         print(f"{self.out}: {len(rows)} materials, mean {_mean(rows):.2f} dB")
 
+    def _method_name(self) -> str:
+        """Of the rows: results of different methods and models are not mixed in one file."""
+        name = f"{self.method} upper bound" if self.upper_bound else self.method
+        return f"{name} ({self.model})" if self.model else name
+
     def _check(self, names: list[str]) -> None:
         if not names:
             raise UsageError("no materials; name one folder of maps or more")
@@ -107,11 +115,10 @@ class EvaluateReconstruction:
             raise UsageError(f"--contact-sheet {self.contact_sheet}: name it .png or .jpg")
 
     def _reconstruct(self, video: MaterialVideo) -> NeuralMaterial:
-        from gonio.reconstruct.optimize import OPTIMIZE, SCRATCH
-        from gonio.reconstruct.run import fit_shown
+        from gonio.reconstruct.run import Reconstruction, reconstruct_shown
 
-        settings = OPTIMIZE if self.method == "optimize" else SCRATCH
-        return fit_shown(video, settings, size=self.resolution, title=f"Fitting ({self.method})")[0]
+        how = Reconstruction(method=self.method, size=self.resolution, model=self.model)
+        return reconstruct_shown(video, how)[0]
 
 
 def _mean(rows: list[dict[str, Any]]) -> float:

@@ -170,18 +170,13 @@ class Generate:
     def _material(self, video: MaterialVideo, folder: Path) -> None:
         """Reconstruct and show it."""
         from gonio.material_file import save_material
-        from gonio.reconstruct.optimize import OPTIMIZE
-        from gonio.reconstruct.run import fit_shown, provenance_of
+        from gonio.reconstruct.run import Reconstruction, chosen_method, reconstruct_shown
         from gonio.render.stage import RenderSettings, render_still, save_still
 
         path = folder / "material.safetensors"
-        material, _ = fit_shown(
-            video,
-            OPTIMIZE,
-            checkpoint=path.with_name(path.name + ".fit"),
-            provenance=provenance_of(video, folder, "optimize", OPTIMIZE),
-            title="Reconstructing",
-        )
+        how = Reconstruction(method=chosen_method(video), tileable=self.tileable)
+        checkpoint = path.with_name(path.name + ".fit")
+        material, _ = reconstruct_shown(video, how, source=folder, checkpoint=checkpoint)
         save_material(path, material)
         settings = RenderSettings(resolution=384, spp=32, denoise=True)
         save_still(folder / "preview.png", render_still(material, settings), settings.exposure)

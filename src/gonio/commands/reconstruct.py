@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from gonio.errors import UsageError
 
@@ -16,10 +16,10 @@ MIN_TEXELS, MAX_TEXELS = 8, 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruct:
-    """Fit a neural material to a material video.
+    """Make a neural material of a material video.
 
-    The state is kept beside the output (FILE.safetensors.fit) until the fit is done, so a stopped fit goes on
-    where it was.
+    The state of a fit is kept beside the output (FILE.safetensors.fit) until the fit is done, so a stopped
+    fit goes on where it was.
 
     Example: gonio reconstruct scans/moss --out moss.safetensors
     """
@@ -28,8 +28,13 @@ class Reconstruct:
     """Folder written by gonio scan, an mp4, or a folder of frames."""
     out: Path
     """Material file to write, .safetensors."""
-    method: Literal["optimize", "scratch"] = "optimize"
-    """optimize starts from the universal decoder, scratch from random numbers."""
+    method: Literal["auto", "lrm", "refine", "optimize", "scratch"] = "auto"
+    """lrm: one pass of the reconstruction model; refine: that and a short fit; optimize: a fit from the
+    universal decoder; scratch: from random numbers; auto: refine for generated videos, else optimize."""
+    model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Reconstruction model made by gonio train lrm; the bundled one when left out."""
+    tileable: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """lrm and refine: let the textures tile; the model's convolutions wrap around."""
     views: Annotated[Literal[17, 81] | None, arg(metavar="{17,81}", help_behavior_hint="")] = None
     """Use this many frames of an 81-frame video; all when left out."""
     decoder: Literal["64x4", "32x2"] = "64x4"
@@ -45,8 +50,7 @@ class Reconstruct:
         from gonio.folders import make_folder
         from gonio.material_file import SUFFIX, save_material
         from gonio.material_video import load_material_video
-        from gonio.reconstruct.optimize import OPTIMIZE, SCRATCH
-        from gonio.reconstruct.run import chosen_views, fit_shown, provenance_of
+        from gonio.reconstruct.run import Reconstruction, chosen_method, chosen_views, reconstruct_shown
 
         if self.out.suffix.lower() != SUFFIX:
             raise UsageError(f"--out {self.out}: a material file ends in {SUFFIX}; rename it")
@@ -55,17 +59,17 @@ class Reconstruct:
         started = time.perf_counter()
         video = chosen_views(load_material_video(self.video), self.views)
         make_folder(self.out.parent)
-        base = OPTIMIZE if self.method == "optimize" else SCRATCH
-        settings = replace(base, decoder=self.decoder, seed=self.seed)
-        material, psnr = fit_shown(
-            video,
-            settings,
+        how = Reconstruction(
+            method=chosen_method(video) if self.method == "auto" else self.method,
             size=self.resolution,
-            checkpoint=self.out.with_name(self.out.name + ".fit"),
-            provenance=provenance_of(video, self.video, self.method, settings),
-            title=f"Fitting ({self.method})",
+            decoder=self.decoder,
+            seed=self.seed,
+            model=self.model,
+            tileable=self.tileable,
         )
+        checkpoint = self.out.with_name(self.out.name + ".fit")
+        material, psnr = reconstruct_shown(video, how, source=self.video, checkpoint=checkpoint)
         save_material(self.out, material)
         height, width = material.resolution
-        made = f"{width}x{height} texels from {video.frames.shape[0]} frames"
+        made = f"{how.method}, {width}x{height} texels from {video.frames.shape[0]} frames"
         print(f"{self.out}: {made}, {psnr:.1f} dB on them, {time.perf_counter() - started:.1f} s")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Suppress, arg, subcommand
 
-from gonio.commands.train_video import TrainAutoencoder, TrainVideo
+from gonio.commands.train_video import TrainAutoencoder, TrainLRM, TrainVideo
 from gonio.errors import UsageError
 
 
@@ -69,6 +69,7 @@ class Train:
         Annotated[TrainNeuralMaterial, subcommand("neural-material")]
         | Annotated[TrainAutoencoder, subcommand("autoencoder")]
         | Annotated[TrainVideo, subcommand("video")]
+        | Annotated[TrainLRM, subcommand("lrm")]
         | Annotated[None, Suppress]
     )
     """What to train."""

@@ -128,6 +128,70 @@ class TrainVideo:
         print(f"{self.out}: {shown.note}" + ("" if done else "; not done, " + RESUME))
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainLRM:
+    """Train the large reconstruction model by rendering what it predicts.
+
+    Learns from rendered clips of procedural materials and, if given, of maps. --ablation changes the recipe
+    as a row of the paper's table 2 does.
+
+    Example: gonio train lrm --recipe smoke --out lrm
+    """
+
+    out: Path
+    """Folder to write; the model is in its folder model."""
+    recipe: str = "mini-lrm"
+    """mini-lrm, or smoke (seconds, for a try)."""
+    ablation: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """linear-upsampler, frozen-mlp, random-mlp, random-lrm, mlp-32x2, mlp-128x6, or no-detail."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
+    """Folders of PBR maps to train on besides the procedural materials."""
+    weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Weights of the video model to begin with; the bundled ones when left out."""
+    steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """Another number of steps."""
+    minutes: float = math.inf
+    """Stop after so many minutes; the same command goes on."""
+
+    resume: ClassVar[str] = RESUME
+
+    def run(self) -> None:
+        from gonio.folders import make_folder
+        from gonio.progress import progress
+        from gonio.train.lrm import ABLATIONS, RECIPES, train_lrm
+
+        if self.recipe not in RECIPES:
+            raise UsageError(f"--recipe {self.recipe}: known are {', '.join(RECIPES)}")
+        recipe = RECIPES[self.recipe]
+        if self.ablation is not None:
+            if self.ablation not in ABLATIONS:
+                raise UsageError(f"--ablation {self.ablation}: known are {', '.join(ABLATIONS)}")
+            recipe = ABLATIONS[self.ablation](recipe)
+        if self.steps is not None:
+            recipe = replace(recipe, loop=replace(recipe.loop, steps=self.steps))
+        make_folder(self.out)
+        pool = shown_pool(recipe.clips, self.maps)
+        done_materials = 0
+        with progress("Preparing materials", len(pool)) as prepare:
+
+            def prepared(count: int) -> None:
+                nonlocal done_materials
+                prepare(count - done_materials)
+                done_materials = count
+
+            with ShownTraining(f"Training {self.recipe}", recipe.loop.steps) as shown:
+                done = train_lrm(
+                    recipe,
+                    self.out,
+                    pool,
+                    weights=self.weights,
+                    prepared=prepared,
+                    report=shown.report,
+                    stop_after_seconds=self.minutes * 60,
+                )
+        print(f"{self.out}: {shown.note}" + ("" if done else "; not done, " + RESUME))
+
+
 class ShownTraining:
     """A progress bar for a training: its report goes to the bar."""
 

@@ -50,7 +50,9 @@ class Level:
 class FitSettings:
     """Everything a fit depends on besides the video.
 
-    prior weighs the mean square of the whitened latents against the mean square log error.
+    prior weighs the mean square of the whitened latents (of their distance to where the fit started, where it
+    was given a start) against the mean square log error. robust: above 0, errors much larger than this count
+    for less than their square (Cauchy): frames that disagree do not pull the others along.
     effort scales the number of steps. final_rate is the fraction of the rates left at the end of each level.
     """
 
@@ -59,6 +61,7 @@ class FitSettings:
     texture_rate: float = 0.06
     decoder_rate: float = 5e-5
     prior: float = 1e-2
+    robust: float = 0.0
     scratch_latent: float = 0.1
     final_rate: float = 0.1
     effort: float = 1.0
@@ -91,6 +94,20 @@ OPTIMIZE = FitSettings()
 SCRATCH = FitSettings(universal=False, texture_rate=0.02, decoder_rate=2e-3, prior=0.0, effort=1.2)
 
 
+# From the textures of a reconstruction model, at full resolution from the first step.
+REFINE = FitSettings(coarsest=4096, coarse_steps=150, coarse_batch=32768, prior=1e-2, robust=0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a fit begins: T_off, T_rgb [R, R, C] of its size, their decoder, and its latents' coordinates."""
+
+    T_off: Tensor
+    T_rgb: Tensor
+    decoder: Decoder
+    space: LatentSpace
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     step: int
@@ -102,11 +119,13 @@ class Progress:
 class Fit:
     """The state of a running fit: whitened latents, decoder, their optimizers, the place in the schedule."""
 
-    def __init__(self, settings: FitSettings, size: int) -> None:
+    def __init__(self, settings: FitSettings, size: int, start: Start | None = None) -> None:
         self.settings = settings
         self.levels = settings.levels(size)
         torch.manual_seed(settings.seed)
-        if settings.universal:
+        if start is not None:
+            self.decoder, self.space = _copied(start.decoder), start.space
+        elif settings.universal:
             universal = load_universal(settings.decoder)
             self.decoder, self.space = universal.decoder, universal.space
         else:
@@ -116,11 +135,18 @@ class Fit:
             self.space = LatentSpace.plain(
                 spec.offset_channels + spec.reflectance_channels, settings.scratch_latent
             )
-        start = self.levels[0].size
+        side = self.levels[0].size
         channels = self.space.mean.numel()
-        self.code = (
-            torch.zeros(start, start, channels) if settings.universal else torch.randn(start, start, channels)
-        )
+        self.anchor: Tensor | None = None
+        if start is not None:
+            self.code = self.space.whitened(torch.cat([start.T_off, start.T_rgb], -1))
+            if self.code.shape != (side, side, channels):
+                found = list(self.code.shape)
+                raise GonioError(f"fit: a start of {found}, expected {[side, side, channels]}")
+            self.anchor = self.code.clone()
+        else:
+            make = torch.zeros if settings.universal else torch.randn
+            self.code = make(side, side, channels)
         self.level, self.step = 0, 0
         self.sinks: list[tuple[Tensor, Tensor]] = []
         self.new_optimizers()
@@ -153,9 +179,7 @@ class Fit:
         return latents[..., :split].contiguous(), latents[..., split:].contiguous()
 
     def material(self, provenance: Provenance | None = None) -> NeuralMaterial:
-        decoder = Decoder(self.decoder.spec)
-        decoder.load_state_dict(self.decoder.state_dict())
-        return NeuralMaterial(*self.textures(), decoder, provenance)
+        return NeuralMaterial(*self.textures(), _copied(self.decoder), provenance)
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"code": self.code.detach(), "where": torch.tensor([self.level, self.step])}
@@ -209,7 +233,7 @@ class Fit:
                 estimate = log_value(
                     self.decoder, T_off, T_rgb, batch.uv[part], batch.wi[part], batch.wo[part], sinks
                 )
-                error = (estimate - batch.target[part]).square().sum() / batch.target.numel()
+                error = self._error(estimate - batch.target[part]) / batch.target.numel()
                 found = torch.autograd.grad(error, [*parameters, T_off, T_rgb], allow_unused=True)
                 for total, gradient in zip(totals, found, strict=False):
                     total += gradient
@@ -229,8 +253,9 @@ class Fit:
             for whole, sink in zip(self.sinks[0], sinks, strict=True):
                 whole += sink
         gradient = self.space.gradient(torch.cat(self.sinks[0], -1))
-        # d/de of prior * mean(e^2)
-        self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * self.code.detach()
+        # d/de of prior * mean((e - anchor)^2)
+        away = self.code.detach() if self.anchor is None else self.code.detach() - self.anchor
+        self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * away
         rate = self.rate()
         self.code_optimizer.param_groups[0]["lr"] = settings.texture_rate * rate
         self.decoder_optimizer.param_groups[0]["lr"] = settings.decoder_rate * rate
@@ -238,6 +263,18 @@ class Fit:
         self.decoder_optimizer.step()
         self.step += 1
         return loss, display
+
+    def _error(self, difference: Tensor) -> Tensor:
+        """The summed loss of differences in the log domain."""
+        scale = self.settings.robust
+        square = difference.square()
+        return (scale**2 * torch.log1p(square / scale**2) if scale else square).sum()
+
+
+def _copied(decoder: Decoder) -> Decoder:
+    copy = Decoder(decoder.spec)
+    copy.load_state_dict(decoder.state_dict())
+    return copy
 
 
 def display_error(estimate: Tensor, target: Tensor, gain: float) -> float:
@@ -264,6 +301,7 @@ def fit(
     settings: FitSettings = OPTIMIZE,
     *,
     size: int | None = None,
+    start: Start | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 10.0,
     report: Callable[[Progress], None] | None = None,
@@ -271,12 +309,13 @@ def fit(
 ) -> NeuralMaterial:
     """Fit a neural material to the video's frames.
 
-    size: texels per side, the frames' shorter side when None. With a `checkpoint` path the state is written
+    size: texels per side, the frames' shorter side when None. start: what to begin with instead of the mean
+    material, for settings of one level (`REFINE`). With a `checkpoint` path the state is written
     there now and then; a fit of the same video and settings goes on from it, bit for bit, and removes it at
     the end.
     """
     size = size or min(video.frames.shape[1:3])
-    state = Fit(settings, size)
+    state = Fit(settings, size, start)
     identity: dict[str, str] = {}
     if checkpoint is not None:
         identity = {"settings": repr(settings), "size": str(size), "video": _digest(video)}

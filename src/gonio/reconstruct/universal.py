@@ -37,6 +37,11 @@ class LatentSpace:
         """[..., C] standard normal coordinates -> [..., C] latents."""
         return self.mean + whitened @ self.basis.T
 
+    def whitened(self, latents: Tensor) -> Tensor:
+        """The inverse of `latents`."""
+        centred = (latents - self.mean).reshape(-1, latents.shape[-1]).T
+        return torch.linalg.solve_triangular(self.basis, centred, upper=False).T.reshape(latents.shape)
+
     def gradient(self, latent_gradient: Tensor) -> Tensor:
         """Gradient with respect to the whitened coordinates."""
         return latent_gradient @ self.basis

@@ -1,0 +1,170 @@
+"""A material video -> a neural material in one pass of a large reconstruction model."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gonio import media
+from gonio.camera import two_phase
+from gonio.color import srgb_from_linear
+from gonio.errors import GonioError, UsageError
+from gonio.material_video import MaterialVideo
+from gonio.models.autoencoder import channels_last
+from gonio.models.load import (
+    load_autoencoder,
+    load_transformer,
+    random_autoencoder,
+    random_transformer,
+)
+from gonio.models.reconstruction import (
+    CLASS,
+    LRM_SPECS,
+    ReconstructionModel,
+    ReconstructionSpec,
+    load_state,
+)
+from gonio.models.text import load_text_encoder, prompt_tokens
+from gonio.models.weight_files import open_weights, weights_path
+from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance
+from gonio.pbr import resized_map
+from gonio.reconstruct.universal import DECODERS, LatentSpace, load_universal
+from gonio.rectify import rectify_video
+
+SAME_PLACE = 1e-3
+
+
+def find_lrm(name: str) -> ReconstructionSpec:
+    if name not in LRM_SPECS:
+        raise UsageError(f"no reconstruction model {name!r}; known are {', '.join(LRM_SPECS)}")
+    return LRM_SPECS[name]
+
+
+def decoder_of(size: str, *, pretrained: bool, seed: int = 0) -> tuple[Decoder, LatentSpace]:
+    """MLPs "WxL" and the coordinates of their latents: universal ones, or random ones."""
+    if pretrained:
+        if size not in DECODERS:
+            raise UsageError(f"no universal decoder {size}; known are {', '.join(DECODERS)}")
+        universal = load_universal(size)
+        return universal.decoder, universal.space
+    width, layers = (int(number) for number in size.split("x"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = Decoder(MaterialSpec(hidden_width=width, hidden_layers=layers))
+    channels = decoder.spec.offset_channels + decoder.spec.reflectance_channels
+    return decoder, LatentSpace.plain(channels, 1.0)
+
+
+def new_model(
+    spec: ReconstructionSpec,
+    *,
+    start: str = "video",
+    decoder: str = "universal",
+    weights: Path | None = None,
+    seed: int = 0,
+) -> ReconstructionModel:
+    """A model to train. start: "video" takes the video model's weights (from a folder, else bundled or
+    cached), "random" only its frozen autoencoder's encoder."""
+    video = spec.video_spec
+    autoencoder = load_autoencoder(video, weights)
+    if start == "random":
+        transformer = random_transformer(video, seed)
+        autoencoder.decoder.load_state_dict(random_autoencoder(video, seed).decoder.state_dict())
+    else:
+        transformer = load_transformer(video, weights)
+    null_text = prompt_tokens(load_text_encoder(video, weights), "").float()
+    mlps, space = decoder_of(spec.decoder, pretrained=decoder == "universal", seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ReconstructionModel(spec, autoencoder, transformer, null_text, mlps, (space.mean, space.basis))
+
+
+def load_model(spec: ReconstructionSpec, folder: Path | None = None) -> ReconstructionModel:
+    """A trained model in eval mode, from a folder written by training, or bundled."""
+    if folder is None:
+        if spec.bundled is None:
+            raise UsageError(f"model {spec.name} has no bundled weights; give their folder")
+        folder = Path(str(resources.files("gonio"))) / "weights" / spec.bundled
+    stated = media.read_json(folder / "config.json")
+    if not isinstance(stated, dict) or stated.get("_class_name") != CLASS:
+        raise GonioError(f"{folder}: holds no reconstruction model; name a folder written by gonio train lrm")
+    try:
+        spec = ReconstructionSpec(**stated["spec"])
+        material = MaterialSpec(**stated["material"])
+    except (KeyError, TypeError) as error:
+        raise GonioError(f"{folder / 'config.json'}: malformed ({error})") from None
+    tensors = open_weights(weights_path(folder))
+    found = {name: tensors.read(name) for name in tensors.shapes}
+    video = spec.video_spec
+    channels = material.offset_channels + material.reflectance_channels
+    model = ReconstructionModel(
+        spec,
+        load_autoencoder(video),
+        random_transformer(video, 0),
+        torch.zeros(tensors.shapes.get("null_text", (1, 1))),
+        Decoder(material),
+        (torch.zeros(channels), torch.eye(channels)),
+    )
+    try:
+        load_state(model, found)
+    except (UsageError, RuntimeError) as error:
+        raise GonioError(f"{folder}: {str(error).splitlines()[-1].strip()}") from None
+    channels_last(model.autoencoder)
+    return model.eval().requires_grad_(False)
+
+
+def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> Tensor:
+    """What a model sees of a video: [1, F, S, S, 3] display-encoded, of the frames it was trained for.
+
+    GonioError where the video has no such frames, or shows nothing.
+    """
+    chosen = video.subset(_frames_like(spec, video))
+    if spec.projection == "rectified":
+        frames, seen = rectify_video(chosen, size)
+        weight = seen[..., None].to(frames)
+        mean = (frames * weight).sum((1, 2), keepdim=True) / weight.sum((1, 2), keepdim=True).clamp_min(1)
+        frames = torch.where(seen[..., None], frames, mean)
+    else:
+        frames = torch.stack([resized_map(frame, size, size, wrap=False) for frame in chosen.frames])
+    if not bool(torch.isfinite(frames).all()):
+        raise GonioError("the video holds NaN or infinite values; make it again")
+    if float(frames.amax()) <= 0:
+        raise GonioError("the video is black everywhere; make it again")
+    return srgb_from_linear(frames.clamp(0, 1))[None]
+
+
+def _frames_like(spec: ReconstructionSpec, video: MaterialVideo) -> list[int]:
+    """The frames of the video at the places of the model's trajectory."""
+    wanted = two_phase(spec.frames)
+    have = torch.cat([video.trajectory.camera_position, video.trajectory.light_position], -1)
+    need = torch.cat([wanted.camera_position, wanted.light_position], -1)
+    distance, index = torch.cdist(need, have).min(1)
+    if float(distance.max()) > SAME_PLACE:
+        raise GonioError(
+            f"{spec.name} needs the {spec.frames} frames of the two-phase trajectory; this video of "
+            f"{video.frames.shape[0]} has others; use --method optimize"
+        )
+    return index.tolist()
+
+
+@torch.no_grad()
+def reconstruct(
+    model: ReconstructionModel,
+    video: MaterialVideo,
+    *,
+    size: int | None = None,
+    periodic: bool = False,
+    provenance: Provenance | None = None,
+) -> NeuralMaterial:
+    """One pass. size: texels per side, a multiple of the model's stride; the frames' shorter side if None."""
+    stride = model.spec.stride
+    size = size or max(stride, min(video.frames.shape[1:3]) // stride * stride)
+    if size % stride:
+        raise UsageError(f"{size} texels a side: {model.spec.name} makes multiples of {stride}")
+    textures = model(model_frames(model.spec, video, size), periodic=periodic)[0]
+    decoder = Decoder(model.material_spec)
+    decoder.load_state_dict(model.decoder.state_dict())
+    return NeuralMaterial(*model.split(textures), decoder, provenance)

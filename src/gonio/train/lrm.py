@@ -1,0 +1,246 @@
+"""Training of the large reconstruction model by rendering: textures are judged by what they look like.
+
+A step takes clips of a pool, lets the model predict textures, decodes these on patches of texels under views
+and lights the model has not seen, and compares with the height-field renderer's answer there (VideoNeuMat,
+section 4.3): the 81 frames of the trajectory, the 81 cross-joined ones, and random ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gonio import media
+from gonio.blocks import for_each_block, whole_blocks
+from gonio.camera import cross_joined, two_phase
+from gonio.color import log_encode
+from gonio.data.clips import ClipPool, ClipSettings, hash_seed
+from gonio.data.heightfield import HeightFieldBatch, shade
+from gonio.models.autoencoder import channels_last
+from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec
+from gonio.models.weight_files import save_sharded
+from gonio.neural_material import MaterialSpec, log_value
+from gonio.reconstruct.lrm import new_model
+from gonio.reconstruct.plane import geometry_at
+from gonio.train.faults import with_faults
+from gonio.train.loop import Batch, LoopSettings, Report, Training, train
+from gonio.train.neural_material import random_places
+
+MODEL_FOLDER = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRMRecipe:
+    """What a model learns from.
+
+    start: "video" for the weights of the video model, or "random". decoder: "universal" MLPs or "random"
+    ones, trained along unless frozen_decoder.
+
+    batch: materials a step; patches, patch: of each so many squares of texels, every square under one view
+    and light. random_share: of the patches under random views and lights; the rest is divided between the
+    trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. faulty: share of the clips
+    that get the faults of generated videos.
+    """
+
+    spec: ReconstructionSpec = MINI_LRM
+    start: str = "video"
+    decoder: str = "universal"
+    frozen_decoder: bool = False
+    batch: int = 4
+    patches: int = 8
+    patch: int = 32
+    random_share: float = 0.5
+    perceptual: float = 0.1
+    faulty: float = 0.3
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    loop: LoopSettings = field(
+        default_factory=lambda: LoopSettings(
+            steps=4000,
+            rate=5e-4,
+            muon_rate=3e-3,
+            warmup=100,
+            ema=0.998,
+            precision="bf16",
+            heads=("conv_out", "proj_out", "detail", "upsample"),
+            head_rate=4.0,
+        )
+    )
+    seed: int = 0
+
+
+MINI = LRMRecipe()
+RECIPES: dict[str, LRMRecipe] = {
+    "mini-lrm": MINI,
+    "smoke": replace(
+        MINI,
+        batch=2,
+        patches=2,
+        patch=8,
+        clips=ClipSettings(procedural=4, resolution=32),
+        loop=replace(MINI.loop, steps=3, warmup=1),
+    ),
+}
+# The paper's ablations (table 2), by the name of the row.
+ABLATIONS: dict[str, Callable[[LRMRecipe], LRMRecipe]] = {
+    "linear-upsampler": lambda r: replace(r, spec=replace(r.spec, upsampler="linear", residual=False)),
+    "frozen-mlp": lambda r: replace(r, frozen_decoder=True),
+    "random-mlp": lambda r: replace(r, decoder="random"),
+    "random-lrm": lambda r: replace(r, start="random"),
+    "mlp-32x2": lambda r: replace(r, spec=replace(r.spec, decoder="32x2")),
+    "mlp-128x6": lambda r: replace(r, spec=replace(r.spec, decoder="128x6"), decoder="random"),
+    "no-detail": lambda r: replace(r, spec=replace(r.spec, detail=0)),
+}
+
+
+class LRMObjective(nn.Module):
+    """Mean square error of log-encoded values, and `perceptual` times that of their gradients."""
+
+    def __init__(self, model: ReconstructionModel, recipe: LRMRecipe) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+
+    def forward(self, frames: Tensor, uv: Tensor, wi: Tensor, wo: Tensor, target: Tensor) -> Tensor:
+        """frames [B, F, H, W, 3] display-encoded; uv [B, K, s, s, 2], wi, wo, target [B, K, s, s, 3]."""
+        textures = self.model(frames).float()
+        with torch.autocast(frames.device.type, enabled=False):
+            estimates = []
+            for index, found in enumerate(textures):
+                T_off, T_rgb = self.model.split(found)
+                at = [t[index].flatten(0, -2) for t in (uv, wi, wo)]
+                estimates.append(log_value(self.model.decoder, T_off, T_rgb, at[0], at[1], at[2]))
+            estimate = torch.stack(estimates).view_as(target)
+            loss = (estimate - target).square().mean()
+            if self.recipe.perceptual:
+                loss = loss + self.recipe.perceptual * gradient_loss(estimate, target)
+            return loss
+
+
+def train_lrm(
+    recipe: LRMRecipe,
+    out: Path,
+    pool: ClipPool,
+    *,
+    weights: Path | None = None,
+    prepared: Callable[[int], None] | None = None,
+    report: Callable[[Report], None] | None = None,
+    stop_after_seconds: float = math.inf,
+) -> bool:
+    """Train, and write the averaged weights to out/model. Returns whether the last step was reached.
+
+    weights: of the video model to begin with. The state is kept in out/training.safetensors.
+    prepared(number of materials made): the pool's materials are made anew for the renderer.
+    """
+    model = new_model(
+        recipe.spec, start=recipe.start, decoder=recipe.decoder, weights=weights, seed=recipe.seed
+    )
+    model.decoder.requires_grad_(not recipe.frozen_decoder)
+    channels_last(model.autoencoder)
+    materials = PoolMaterials(pool, prepared)
+    training = Training(LRMObjective(model.train(), recipe), recipe.loop)
+    done = train(
+        training,
+        lambda step, index: batch_at(recipe, materials, step, index),
+        checkpoint=out / "training.safetensors",
+        identity={"recipe": repr(recipe), "maps": ",".join(f.name for f in pool.maps)},
+        report=report,
+        stop_after_seconds=stop_after_seconds,
+    )
+    averaged = {name.removeprefix("model."): value for name, value in training.averaged().items()}
+    model.load_state_dict(averaged, strict=False)
+    save_sharded(out / MODEL_FOLDER, model.stored(), model.config())
+    facts = {"recipe": asdict(recipe), "clips": len(pool), "steps": training.step, "loss": training.smooth}
+    media.write_json(out / "training.json", facts)
+    return done
+
+
+def gradient_loss(estimate: Tensor, target: Tensor, scales: int = 3) -> Tensor:
+    """Mean absolute error of differences between neighbours, at full, half and quarter size.
+
+    A perceptual loss without weights: it asks for edges where they are, at any brightness. [..., s, s, 3]
+    """
+    error = (estimate - target).movedim(-1, -3).flatten(0, -4)
+    total = error.new_zeros(())
+    for _ in range(scales):
+        total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        error = nn.functional.avg_pool2d(error, 2)
+    return total / scales
+
+
+class PoolMaterials:
+    """The materials of a pool, made once and kept for the renderer."""
+
+    def __init__(self, pool: ClipPool, report: Callable[[int], None] | None = None) -> None:
+        self.pool = pool
+        done = 0
+
+        def make(start: int, stop: int) -> list[HeightFieldBatch]:
+            nonlocal done
+            made = [HeightFieldBatch.from_materials([pool.material(i)]) for i in range(start, stop)]
+            done += stop - start
+            if report is not None:
+                report(done)
+            return made
+
+        with whole_blocks():
+            found = for_each_block(len(pool), make, size=16)
+        self.fields = [item for group in found for item in group]
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+
+def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int) -> Batch:
+    """Batch number `index` of a step: clips, and patches with what they look like under other views."""
+    draw = torch.Generator().manual_seed(hash_seed("lrm", recipe.seed, step, index))
+    chosen = torch.randint(len(materials), (recipe.batch,), generator=draw).tolist()
+    seeds = torch.randint(2**40, (recipe.batch,), generator=draw).tolist()
+    gain = MaterialSpec().gain
+
+    def truth(start: int, _: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(seeds[start])
+        clip = materials.pool.clip(chosen[start]).float().div(255)
+        if float(torch.rand((), generator=generator)) < recipe.faulty:
+            clip = with_faults(clip, generator)
+        uv, camera, light = patches(recipe, clip.shape[-2], generator)
+        flat = (t.reshape(1, -1, t.shape[-1]) for t in (uv, camera, light))
+        radiance = shade(materials.fields[chosen[start]], *flat).reshape(*uv.shape[:-1], 3)
+        at = geometry_at(uv, camera, light)
+        target = log_encode(radiance * (math.pi / at.irradiance)[..., None], gain)
+        return clip, at.uv, at.wi, at.wo, target
+
+    with whole_blocks():
+        found = for_each_block(recipe.batch, truth, size=1)
+    names = ("frames", "uv", "wi", "wo", "target")
+    return {name: torch.stack(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+
+
+def patches(recipe: LRMRecipe, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Squares of texels and the camera and light of each: uv [K, s, s, 2], places [K, s, s, 3] twice."""
+    count, side = recipe.patches, recipe.patch
+    corner = torch.randint(size - side + 1, (count, 2), generator=generator)
+    ramp = torch.arange(side)
+    rows, columns = corner[:, :1] + ramp, corner[:, 1:] + ramp
+    u = ((columns + 0.5) / size)[:, None, :].expand(count, side, side)
+    v = (1 - (rows + 0.5) / size)[:, :, None].expand(count, side, side)
+    camera, light = _places(recipe, generator)
+    shape = (count, side, side, 3)
+    camera, light = (place[:, None, None].expand(shape) for place in (camera, light))
+    return torch.stack([u, v], -1), camera, light
+
+
+def _places(recipe: LRMRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Camera and light of each patch. [K, 3] twice"""
+    count = recipe.patches
+    free = round(count * recipe.random_share)
+    camera, light = random_places((count,), generator), random_places((count,), generator)
+    for trajectory, start in ((two_phase(81), free), (cross_joined(), (free + count) // 2)):
+        stop = count if trajectory.kind == "cross" else (free + count) // 2
+        frame = torch.randint(trajectory.frames, (stop - start,), generator=generator)
+        camera[start:stop] = trajectory.camera_position[frame]
+        light[start:stop] = trajectory.light_position[frame]
+    return camera, light

@@ -1,0 +1,152 @@
+"""Training of the large reconstruction model by rendering."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gonio.camera import two_phase
+from gonio.color import log_encode, srgb_from_linear
+from gonio.data.clips import ClipSettings, make_pool
+from gonio.errors import GonioError, UsageError
+from gonio.material_video import MaterialVideo
+from gonio.models.load import random_autoencoder, random_transformer
+from gonio.models.spec import find_spec
+from gonio.models.weight_files import save_model
+from gonio.neural_material import MaterialSpec
+from gonio.reconstruct import lrm
+from gonio.reconstruct.plane import geometry_at
+from gonio.train.lrm import (
+    ABLATIONS,
+    RECIPES,
+    LRMObjective,
+    PoolMaterials,
+    batch_at,
+    gradient_loss,
+    patches,
+    train_lrm,
+)
+
+RECIPE = RECIPES["smoke"]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GONIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return make_pool(ClipSettings(procedural=3, resolution=32))
+
+
+@pytest.fixture(scope="module")
+def materials(pool):
+    return PoolMaterials(pool)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    save_model(folder / "vae", random_autoencoder(find_spec("mini-t2v"), 0))
+    save_model(folder / "transformer", random_transformer(find_spec("mini-t2v"), 1))
+    return folder
+
+
+def test_a_batch_is_the_truth_at_the_texels_it_names(pool, materials):
+    """Under a frame's own camera and light the target is what the clip shows there."""
+    recipe = replace(RECIPE, faulty=0.0, random_share=0.0, batch=4, patches=4)
+    batch = batch_at(recipe, materials, 0, 0)
+    assert batch["frames"].shape == (4, 17, 32, 32, 3) and batch["uv"].shape == (4, 4, 8, 8, 2)
+    trajectory, gain, checked = two_phase(17), MaterialSpec().gain, 0
+    column = (batch["uv"][..., 0] * 32 - 0.5).round().long()
+    row = ((1 - batch["uv"][..., 1]) * 32 - 0.5).round().long()
+    for frame in range(17):
+        at = geometry_at(batch["uv"], trajectory.camera_position[frame], trajectory.light_position[frame])
+        here = (at.wi - batch["wi"]).norm(dim=-1) + (at.wo - batch["wo"]).norm(dim=-1) < 1e-4
+        for b, k in here.all(-1).all(-1).nonzero().tolist():
+            radiance = (torch.expm1(batch["target"][b, k]) / (gain * math.pi)) * at.irradiance[b, k][
+                ..., None
+            ]
+            shown = batch["frames"][b, frame, row[b, k], column[b, k]]
+            torch.testing.assert_close(srgb_from_linear(radiance).clamp(0, 1), shown, atol=0.01, rtol=0)
+            checked += 1
+    if not checked:
+        pytest.skip("no patch drew one of the clip's frames")
+
+
+def test_a_batch_depends_on_its_number_alone(materials):
+    first, again, other = (batch_at(RECIPE, materials, 3, i) for i in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["target"], other["target"])
+
+
+def test_patches_are_squares_of_texels_under_one_view_each():
+    uv, camera, light = patches(replace(RECIPE, patches=5, patch=4), 16, torch.Generator().manual_seed(0))
+    texel = uv * 16 - 0.5
+    torch.testing.assert_close(texel, texel.round(), atol=1e-4, rtol=0)
+    assert torch.allclose(uv[:, :, 1:, 0] - uv[:, :, :-1, 0], torch.tensor(1 / 16))
+    assert torch.allclose(uv[:, :-1, :, 1] - uv[:, 1:, :, 1], torch.tensor(1 / 16))
+    for place in (camera, light):
+        assert bool((place == place[:, :1, :1]).all())
+
+
+def test_the_gradient_loss_ignores_constants_and_counts_edges():
+    flat = torch.rand(2, 3, 8, 8, 3)
+    assert float(gradient_loss(flat + 0.3, flat)) < 1e-6
+    edge = flat.clone()
+    edge[..., 4:, :] += 1
+    # One of seven differences a row at full size, one of three at half, the only one at a quarter.
+    assert float(gradient_loss(edge, flat)) == pytest.approx((1 / 7 + 1 / 3 + 1) / 3, rel=1e-4)
+
+
+def test_the_truth_itself_has_no_loss(materials, weights):
+    batch = batch_at(RECIPE, materials, 0, 0)
+    model = lrm.new_model(RECIPE.spec, weights=weights)
+    objective = LRMObjective(model, RECIPE)
+    worse = float(objective(**batch).detach())
+    with pytest.MonkeyPatch.context() as patch:
+        truth = iter([*batch["target"].flatten(1, 3)])
+        patch.setattr("gonio.train.lrm.log_value", lambda *_: next(truth))
+        assert float(objective(**batch)) < 1e-9 < worse
+
+
+def test_training_lowers_the_loss_and_writes_a_model_that_loads(pool, weights, tmp_path, monkeypatch):
+    recipe = replace(RECIPE, faulty=0.0, loop=replace(RECIPE.loop, steps=30, precision="no", warmup=3))
+    losses = []
+    assert train_lrm(recipe, tmp_path, pool, weights=weights, report=lambda r: losses.append(r.loss))
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    monkeypatch.setattr(lrm, "load_autoencoder", lambda video: random_autoencoder(video, 0))
+    model = lrm.load_model(recipe.spec, tmp_path / "model")
+    trajectory = two_phase(17)
+    video = MaterialVideo(
+        frames=torch.rand(17, 32, 32, 3),
+        coverage=torch.ones(17, 32, 32),
+        trajectory=trajectory,
+        provenance={},
+    )
+    made = lrm.reconstruct(model, video)
+    assert made.resolution == (32, 32) and bool(torch.isfinite(made.T_rgb).all())
+    with pytest.raises(UsageError, match="20 texels a side: mini-lrm makes multiples of 8"):
+        lrm.reconstruct(model, video, size=20)
+    with pytest.raises(GonioError, match="needs the 17 frames of the two-phase trajectory"):
+        lrm.reconstruct(model, video.subset([0, 1, 2]))
+    for spoil, message in ((torch.zeros, "black everywhere"), (torch.full, "NaN")):
+        shape = (17, 32, 32, 3)
+        frames = spoil(shape) if spoil is torch.zeros else spoil(shape, math.nan)
+        with pytest.raises(GonioError, match=message):
+            lrm.reconstruct(model, replace(video, frames=frames))
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_builds_and_takes_a_step(name, materials, weights):
+    recipe = ABLATIONS[name](RECIPE)
+    model = lrm.new_model(recipe.spec, start=recipe.start, decoder=recipe.decoder, weights=weights)
+    model.decoder.requires_grad_(not recipe.frozen_decoder)
+    loss = LRMObjective(model, recipe)(**batch_at(recipe, materials, 0, 0))
+    loss.backward()
+    learned = model.decoder.M_rgb.layers[0].weight.grad
+    assert torch.isfinite(loss) and (learned is None) == recipe.frozen_decoder
+
+
+def test_log_targets_are_of_white_under_irradiance_pi():
+    value = torch.tensor([0.0, 1 / math.pi])
+    torch.testing.assert_close(log_encode(value * math.pi, 10.0), torch.tensor([0.0, math.log(11)]))
