@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from gonio.errors import GonioError, UsageError
 from gonio.models import load
+from gonio.models.autoencoder import decode, encode
 from gonio.models.placement import Placement, place
+from gonio.models.single_frame import fold
 from gonio.models.spec import SPECS, VideoModelSpec
 from gonio.models.weight_files import STEM, open_weights, save_model, save_sharded
 
@@ -241,3 +243,33 @@ def test_placements_a_machine_cannot_have_are_refused():
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no CUDA device"):
             Placement(device="cuda", offload="group")
+
+
+@torch.no_grad()
+def test_an_autoencoder_of_stacked_frames_may_be_stored_with_its_last_taps_alone(tmp_path):
+    spec = replace(SPECS["mini-t2v"], bundled_autoencoder=None)
+    whole = load.random_autoencoder(spec, 0)
+    frames = torch.rand(1, 17, 16, 16, 3)
+    latents = encode(whole, frames)
+    shown = decode(whole, latents)
+    fold(whole)
+    save_model(tmp_path / "vae", whole, dtype=torch.float32)
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*.safetensors")) < 20e6
+    loaded = load.load_autoencoder(spec, tmp_path)
+    assert loaded.decoder.conv_in.weight.shape[2] == 3
+    assert torch.equal(encode(loaded, frames), latents) and torch.equal(decode(loaded, latents), shown)
+
+
+def test_folded_weights_of_another_network_are_refused(tmp_path):
+    spec = replace(SPECS["mini-t2v"], bundled_autoencoder=None)
+    narrow = load.random_autoencoder(replace(spec, autoencoder={**spec.autoencoder, "base_dim": 64}), 0)
+    fold(narrow)
+    save_model(tmp_path / "vae", narrow)
+    (tmp_path / "vae" / "config.json").write_text(
+        json.dumps(
+            {"_class_name": "AutoencoderKLWan", **spec.autoencoder, "latents_mean": [0.0] * 60}
+            | {"latents_std": [1.0] * 60}
+        )
+    )
+    with pytest.raises(GonioError, match="do not fit.*of another shape"):
+        load.load_autoencoder(spec, tmp_path)

@@ -18,7 +18,14 @@ from gonio import media
 from gonio.errors import GonioError
 from gonio.media.limits import reason
 from gonio.models.spec import AUTOENCODER_DEFAULTS, TRANSFORMER_DEFAULTS, VideoModelSpec, plain
-from gonio.models.weight_files import Shapes, open_weights, require_shapes, weights_path
+from gonio.models.weight_files import (
+    Shapes,
+    folded_shape,
+    open_weights,
+    require_shapes,
+    unfolded,
+    weights_path,
+)
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -160,7 +167,15 @@ def _load(
     _require_config(place / "config.json", stated, config)
     weights = open_weights(weights_path(place))
     found = {name: shape for name, shape in weights.shapes.items() if _UNUSED not in name}
-    require_shapes(place, found, expected_shapes(class_name, stated))
+    expected = expected_shapes(class_name, stated)
+    if class_name == AUTOENCODER and _is_folded(found, expected):
+        require_shapes(place, found, {name: folded_shape(shape) for name, shape in expected.items()})
+        model = _build(class_name, stated)
+        model.load_state_dict(
+            {n: unfolded(weights.read(n).to(dtype), shape) for n, shape in expected.items()}
+        )
+        return model.to(device).eval()
+    require_shapes(place, found, expected)
     try:
         # No bar for what takes a moment on a laptop; the commands have bars of their own.
         diffusers.utils.logging.disable_progress_bar()
@@ -170,6 +185,11 @@ def _load(
         return model.to(device).eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise GonioError(f"{place}: cannot be loaded ({reason(error)}); check memory and files") from None
+
+
+def _is_folded(found: Shapes, expected: Shapes) -> bool:
+    """Whether an autoencoder of stacked frames is stored with the last temporal taps alone."""
+    return all(found.get(name) == folded_shape(shape) for name, shape in expected.items())
 
 
 def _stated_config(path: Path, class_name: str) -> dict[str, Any]:

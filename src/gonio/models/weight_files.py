@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,3 +242,17 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     if not bool(torch.isfinite(kept).all()):
         raise GonioError(f"{name} holds NaN, infinity or a value too large for {kept.dtype}")
     return kept.contiguous()
+
+
+def folded_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape `fold` leaves of a tensor of an autoencoder: five dimensions are a causal convolution's."""
+    return (*shape[:2], 1, *shape[3:]) if len(shape) == 5 else tuple(shape)
+
+
+def unfolded(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of `fold` for one tensor: the taps a single frame never meets are zero."""
+    if tuple(weight.shape) == tuple(shape):
+        return weight
+    whole = weight.new_zeros(tuple(shape))
+    whole[:, :, -1:] = weight
+    return whole

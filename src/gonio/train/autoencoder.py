@@ -22,6 +22,7 @@ from gonio.models.autoencoder import (
     encode_clip,
 )
 from gonio.models.load import load_autoencoder, random_autoencoder
+from gonio.models.single_frame import fold
 from gonio.models.spec import find_spec
 from gonio.models.weight_files import save_model
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
@@ -162,6 +163,8 @@ def train_autoencoder(
     )
     autoencoder.load_state_dict({n.removeprefix("autoencoder."): w for n, w in training.averaged().items()})
     autoencoder.register_to_config(**latent_statistics(autoencoder.eval(), pool))
+    if spec.stacked:
+        fold(autoencoder)
     save_model(out / AUTOENCODER_FOLDER, autoencoder)
     facts = {"recipe": asdict(recipe), "maps": names, "steps": training.step, "loss": training.smooth}
     media.write_json(out / "training.json", facts)
