@@ -160,7 +160,7 @@ USAGE = {
     "evaluate reconstruction maps --out r.json --contact-sheet r.pdf": "name it .png",
     "evaluate reconstruction maps --out r.json --resolution 3": "--resolution 3",
     "reconstruct seventeen --out m.pt": "ends in .safetensors",
-    "reconstruct seventeen --out m.safetensors --method lrm": "--method",
+    "reconstruct seventeen --out m.safetensors --method magic": "--method",
     "reconstruct seventeen --out m.safetensors --resolution 4": "--resolution 4",
     "reconstruct seventeen --out m.safetensors --views 81": "the video has 17 frames",
     "render good.safetensors --out a.gif": "--out a.gif",
@@ -171,7 +171,7 @@ USAGE = {
     "data materials --out x --color ultraviolet": "ultraviolet",
     "train neural-material --out d.safetensors --recipe cake": "known are",
     "train neural-material --out d.bin": "ends in .safetensors",
-    "demo --resolution 5000": "--resolution 5000",
+    "demo --out d --seed many": "--seed",
 }
 FAILURE = {
     "scan nowhere --out x": "nowhere does not exist",
@@ -409,14 +409,16 @@ def test_doctor_fails_when_gonio_cannot_work(run, place, monkeypatch):
 
 def test_demo_leaves_everything_behind(tmp_path):
     from gonio.demo import run_demo
+    from gonio.generate.pipeline import SamplingSettings
+    from gonio.reconstruct.run import Reconstruction
     from gonio.render.stage import RenderSettings
 
     small = RenderSettings(resolution=16, spp=1)
     page = run_demo(
         tmp_path / "demo",
-        resolution=32,
-        settings=QUICK,
-        spp=1,
+        "red bricks",
+        sampling=SamplingSettings(resolution=32, steps=2),
+        how=Reconstruction(method="optimize", effort=0.02),
         still=small,
         turntable=small,
         turntable_frames=2,
@@ -425,5 +427,5 @@ def test_demo_leaves_everything_behind(tmp_path):
     text = page.read_text("utf-8")
     assert "PSNR" in text and "http://" not in text.replace("http://www.w3.org", "")
     names = {p.name for p in (tmp_path / "demo").iterdir()}
-    wanted = {"maps", "scan", "unseen", "material.safetensors", "still.png", "turntable.mp4", "report.html"}
+    wanted = {"video", "material.safetensors", "still.png", "turntable.mp4", "report.html"}
     assert names == wanted

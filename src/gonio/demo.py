@@ -1,4 +1,4 @@
-"""The whole material pipeline on one procedural material, ending with a page to look at."""
+"""The whole material pipeline from a prompt, ending with a page to look at."""
 
 from __future__ import annotations
 
@@ -8,117 +8,95 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gonio.camera import cross_joined, two_phase
 from gonio.color import srgb_from_linear
-from gonio.data.procedural import sample_material
 from gonio.evaluate.metrics import flip_map, frame_metrics, lpips_unavailable
 from gonio.evaluate.reconstruction import offset_map, render_truth_views
 from gonio.folders import make_folder
+from gonio.generate.pipeline import SamplingSettings, load_generator, member
+from gonio.generate.run import video_shown
 from gonio.material_file import save_material
 from gonio.material_video import MaterialVideo
 from gonio.neural_material import NeuralMaterial
-from gonio.pbr import PBRMaterial, save_material_maps
 from gonio.pictures import error_picture, latent_picture, offset_picture
-from gonio.reconstruct.run import Reconstruction, reconstruct_shown
+from gonio.reconstruct.run import Reconstruction, chosen_method, reconstruct_shown
 from gonio.render.stage import RenderSettings, render_still, render_turntable, save_still, save_turntable
 from gonio.report import Comparison, Report, write_report
-from gonio.scan import ScanSettings, scan
 
-MIN_RESOLUTION, MAX_RESOLUTION = 32, 1024
-MAP_RESOLUTION = 512
-# Stones with joints: relief that shows parallax and shadow.
-FAMILY = "paving"
-# Cross-joined frames to compare with: seen from the zenith and from three sides, each under another light.
-UNSEEN = {2: "seen from above", 9: "lit from above", 32: "light and camera apart", 61: "light across"}
+# Of the 17 frames: the light on four sides of a camera overhead, and the camera on two sides.
+SHOWN = {0: "light from the right", 2: "light from behind", 4: "light from the left"}
+SHOWN |= {6: "light from the front", 10: "seen from behind", 12: "seen from the left"}
 
 
 def run_demo(
     out: Path,
+    prompt: str,
     *,
-    seed: int = 0,
-    resolution: int = 256,
+    sampling: SamplingSettings | None = None,
     how: Reconstruction | None = None,
-    spp: int = 64,
     still: RenderSettings | None = None,
     turntable: RenderSettings | None = None,
     turntable_frames: int = 24,
 ) -> Path:
-    """Make, scan, reconstruct, render and report into `out`. Returns the path of report.html."""
+    """Generate, reconstruct, render and report into `out`. Returns the path of report.html."""
     started = time.perf_counter()
     out = make_folder(out)
-    maps = sample_material(seed, family=FAMILY, resolution=MAP_RESOLUTION)
-    save_material_maps(maps, out / "maps")
-    video, _ = scan(
-        maps,
-        out / "scan",
-        trajectory=two_phase(17),
-        settings=ScanSettings(resolution=resolution, spp=spp),
-        title="Scanning 17 frames",
-    )
-    before = time.perf_counter()
-    how = how or Reconstruction(method="optimize")
+    sampling = sampling or SamplingSettings()
+    generator = load_generator(member("mini", "text"))
+    video = video_shown(generator, prompt, sampling, out / "video")
+    generated = time.perf_counter() - started
+
+    how = how or Reconstruction(method=chosen_method(video))
     path = out / "material.safetensors"
     checkpoint = path.with_name(path.name + ".fit")
-    material, psnr = reconstruct_shown(video, how, source=out / "scan", checkpoint=checkpoint)
-    provenance = material.provenance
-    fit_seconds = time.perf_counter() - before
+    before = time.perf_counter()
+    material, psnr = reconstruct_shown(video, how, source=out / "video", checkpoint=checkpoint)
+    reconstructed = time.perf_counter() - before
     save_material(path, material)
-    unseen, _ = scan(
-        maps,
-        out / "unseen",
-        trajectory=cross_joined().subset(list(UNSEEN)),
-        settings=ScanSettings(resolution=resolution, spp=spp, aov=False),
-        title="Scanning unseen frames",
-    )
+
     still = still or RenderSettings(resolution=384, spp=32, denoise=True)
     turntable = turntable or RenderSettings(resolution=192, spp=16, denoise=True)
     picture = render_still(material, still)
     save_still(out / "still.png", picture, still.exposure)
     turned = render_turntable(material, turntable, frames=turntable_frames)
     save_turntable(out / "turntable.mp4", turned, turntable.exposure, fps=12)
+    frames, height, width, _ = video.frames.shape
     facts = {
-        "Material": str(maps.metadata["caption"]),
-        "Licence": provenance.licence or "unknown",
-        "Method": f"{provenance.method}, {video.frames.shape[0]} frames of {resolution}x{resolution}",
-        "Reconstructed in": f"{fit_seconds:.0f} s, {psnr:.1f} dB on the frames it saw",
+        "Prompt": prompt,
+        "Seed": str(sampling.seed),
+        "Video": f"{generator.spec.name}, {frames} frames of {width}x{height}, {generated:.0f} s",
+        "Material": f"{how.method}, {reconstructed:.0f} s, {psnr:.1f} dB on its frames",
         "Everything took": f"{time.perf_counter() - started:.0f} s",
         "File": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB",
     }
-    report = _report(maps, material, unseen, facts, picture, out)
-    write_report(out / "report.html", report)
+    write_report(out / "report.html", _report(material, video, facts, picture, out))
     return out / "report.html"
 
 
 def _report(
-    maps: PBRMaterial,
-    material: NeuralMaterial,
-    unseen: MaterialVideo,
-    facts: dict[str, str],
-    picture: Tensor,
-    out: Path,
+    material: NeuralMaterial, video: MaterialVideo, facts: dict[str, str], picture: Tensor, out: Path
 ) -> Report:
     """picture: [H, W, 3] linear."""
-    estimate = render_truth_views(material, unseen)
-    mask = unseen.sample_mask()
-    reason = lpips_unavailable(unseen.frames.shape)
-    shown, wanted = srgb_from_linear(estimate), srgb_from_linear(unseen.frames)
+    seen = video.subset(list(SHOWN))
+    estimate = render_truth_views(material, seen)
+    mask = seen.sample_mask()
+    reason = lpips_unavailable(seen.frames.shape)
+    shown, wanted = srgb_from_linear(estimate), srgb_from_linear(seen.frames)
     # What lies beside the sample is not the material's.
     shown = torch.where(mask[..., None], shown, wanted)
     errors = flip_map(wanted, shown, mask)
     comparisons = [
         Comparison(label=label, truth=wanted[i], estimate=shown[i], error=error_picture(errors[i]))
-        for i, label in enumerate(UNSEEN.values())
+        for i, label in enumerate(SHOWN.values())
     ]
-    offset = offset_map(material, maps.size[0])
+    offset = offset_map(material, material.resolution[0])
     limit = max(float(offset.abs().max()), 1e-3)
     offset_u, offset_v = offset_picture(offset, limit)
     return Report(
-        title=maps.name.replace("_", " "),
+        title=facts["Prompt"],
         facts=facts,
-        video=out / "scan" / "video.mp4",
+        video=out / "video" / "video.mp4",
         images={
             "On a shader ball": srgb_from_linear(picture),
-            "Base colour": srgb_from_linear(maps.basecolor),
             "Reflectance texture (three principal components)": latent_picture(material.T_rgb),
             "Offset texture (three principal components)": latent_picture(material.T_off),
             f"U offset seen from 45 degrees, +-{limit:.3f}": offset_u,
@@ -126,6 +104,7 @@ def _report(
         },
         comparisons=comparisons,
         turntable=out / "turntable.mp4",
-        metrics=frame_metrics(unseen.frames, estimate, mask),
+        metrics=frame_metrics(seen.frames, estimate, mask),
         notes={"lpips": reason} if reason else {},
+        of_input=True,
     )

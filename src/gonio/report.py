@@ -36,7 +36,7 @@ _HEADLINE = ("psnr", "ssim", "flip", "lpips")
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One unseen frame. truth, estimate: [H, W, 3] display-encoded; error: its picture [H, W, 3], if any."""
+    """One frame. truth, estimate: [H, W, 3] display-encoded; error: its picture [H, W, 3], if any."""
 
     label: str
     truth: Tensor  # [H, W, 3] display-encoded
@@ -50,7 +50,8 @@ class Report:
 
     facts: provenance, as label -> text (prompt or source, licence, method, views, resolution, seconds ...).
     video, turntable: mp4 files. images: caption -> [H, W, 3] display-encoded. metrics: name -> value, None
-    when it was not measured; notes: metric -> why it was not.
+    when it was not measured; notes: metric -> why it was not. of_input: comparisons and metrics are of the
+    frames the material was made from, not of unseen ones.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Report:
     turntable: Path | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    of_input: bool = False
 
 
 def write_report(path: str | Path, report: Report) -> None:
@@ -94,6 +96,8 @@ def render_report(report: Report) -> str:
         comparisons=[_comparison(comparison) for comparison in report.comparisons],
         turntable=_video_uri(report.turntable),
         metrics=metrics,
+        of_input=report.of_input,
+        truth_word="Video" if report.of_input else "Truth",
     )
 
 

@@ -53,7 +53,7 @@ def weights(tmp_path_factory):
 
 def test_a_batch_is_the_truth_at_the_texels_it_names(pool, materials):
     """Under a frame's own camera and light the target is what the clip shows there."""
-    recipe = replace(RECIPE, faulty=0.0, random_share=0.0, batch=4, patches=4)
+    recipe = replace(RECIPE, faulty=0.0, thinned=0.0, random_share=0.0, batch=4, patches=4)
     batch = batch_at(recipe, materials, 0, 0)
     assert batch["frames"].shape == (4, 17, 32, 32, 3) and batch["uv"].shape == (4, 4, 8, 8, 2)
     trajectory, gain, checked = two_phase(17), MaterialSpec().gain, 0
@@ -110,7 +110,9 @@ def test_the_truth_itself_has_no_loss(materials, weights):
 
 
 def test_training_lowers_the_loss_and_writes_a_model_that_loads(pool, weights, tmp_path, monkeypatch):
-    recipe = replace(RECIPE, faulty=0.0, loop=replace(RECIPE.loop, steps=30, precision="no", warmup=3))
+    recipe = replace(
+        RECIPE, faulty=0.0, thinned=0.0, loop=replace(RECIPE.loop, steps=30, precision="no", warmup=3)
+    )
     losses = []
     assert train_lrm(recipe, tmp_path, pool, weights=weights, report=lambda r: losses.append(r.loss))
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
@@ -127,13 +129,25 @@ def test_training_lowers_the_loss_and_writes_a_model_that_loads(pool, weights, t
     assert made.resolution == (32, 32) and bool(torch.isfinite(made.T_rgb).all())
     with pytest.raises(UsageError, match="20 texels a side: mini-lrm makes multiples of 8"):
         lrm.reconstruct(model, video, size=20)
-    with pytest.raises(GonioError, match="needs the 17 frames of the two-phase trajectory"):
+    with pytest.raises(GonioError, match="needs the 17 frames of the two-phase trajectory.*lacks 13"):
         lrm.reconstruct(model, video.subset([0, 1, 2]))
+    assert lrm.reconstruct(model, video.subset(list(range(0, 17, 2)))).resolution == (32, 32)
     for spoil, message in ((torch.zeros, "black everywhere"), (torch.full, "NaN")):
         shape = (17, 32, 32, 3)
         frames = spoil(shape) if spoil is torch.zeros else spoil(shape, math.nan)
         with pytest.raises(GonioError, match=message):
             lrm.reconstruct(model, replace(video, frames=frames))
+
+
+def test_missing_frames_are_the_mean_of_their_neighbours_on_the_circle():
+    trajectory = two_phase(17)
+    frames = torch.arange(17.0)[:, None]
+    kept = list(range(0, 17, 2))
+    whole = lrm.filled(frames[kept], kept, trajectory)[:, 0]
+    assert torch.equal(whole[kept], frames[kept, 0])
+    assert whole[[1, 3, 5, 7, 11, 13, 15]].tolist() == [1, 3, 5, 7, 11, 13, 15]
+    assert whole[9] == (10 + 16) / 2  # the camera's circle closes
+    assert torch.equal(lrm.filled(frames, list(range(17)), trajectory), frames)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

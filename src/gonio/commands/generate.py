@@ -141,31 +141,20 @@ class Generate:
         )
 
     def _video(self, generator: Generator, seed: int, photo: Tensor | None, folder: Path) -> MaterialVideo:
-        """The video of one seed: what the folder holds if the same settings made it, else a new one."""
-        from gonio.generate.expand import choose_expander
-        from gonio.generate.pipeline import save_video
-        from gonio.material_video import MANIFEST, load_material_video
-        from gonio.progress import progress
+        """The video of one seed."""
+        from gonio.generate.run import video_shown
 
-        settings = self._settings(seed)
-        recipe = {**vars(settings), "model": generator.spec.name, "prompt": self.prompt}
-        recipe |= {"image": str(self.image or ""), "expand": self.expand, "lora": str(self.lora or "")}
-        if (folder / MANIFEST).exists():
-            known = load_material_video(folder)
-            if known.provenance.get("recipe") == recipe:
-                return known
-        prompt = self.prompt
-        if prompt:
-            expansion = choose_expander(self.expand, model=self.expand_model).expand(prompt, photo, seed)
-            prompt = expansion.text
-        steps = settings.steps or generator.spec.steps
-        with progress(f"Sampling, seed {seed}", steps) as step:
-            video = generator.video(prompt, settings, photo=photo, on_step=lambda *_: step())
-        video.provenance.update(recipe=recipe, expanded=prompt)
-        if self.prompt:
-            video.provenance["prompt"] = self.prompt
-        save_video(folder, video)
-        return load_material_video(folder)
+        facts = {"image": str(self.image or ""), "lora": str(self.lora or "")}
+        return video_shown(
+            generator,
+            self.prompt,
+            self._settings(seed),
+            folder,
+            photo=photo,
+            expand=self.expand,
+            expand_model=self.expand_model,
+            facts=facts,
+        )
 
     def _material(self, video: MaterialVideo, folder: Path) -> None:
         """Reconstruct and show it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gonio import media
-from gonio.camera import two_phase
+from gonio.camera import Trajectory, two_phase
 from gonio.color import srgb_from_linear
 from gonio.errors import GonioError, UsageError
 from gonio.material_video import MaterialVideo
@@ -119,9 +119,23 @@ def load_model(spec: ReconstructionSpec, folder: Path | None = None) -> Reconstr
 def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> Tensor:
     """What a model sees of a video: [1, F, S, S, 3] display-encoded, of the frames it was trained for.
 
-    GonioError where the video has no such frames, or shows nothing.
+    A rectified model's frames that the video lacks are filled in, see `filled`. GonioError where the video
+    has too few of them, or shows nothing.
     """
-    chosen = video.subset(_frames_like(spec, video))
+    wanted = two_phase(spec.frames)
+    distance, nearest = torch.cdist(_places(wanted), _places(video.trajectory)).min(1)
+    there = distance < SAME_PLACE
+    missing = int((~there).sum())
+    if missing > (spec.frames // 2 if spec.projection == "rectified" else 0):
+        raise GonioError(
+            f"{spec.name} needs the {spec.frames} frames of the two-phase trajectory; this video of "
+            f"{video.frames.shape[0]} lacks {missing} of them; use --method optimize"
+        )
+    chosen = video.subset(nearest[there].tolist())
+    if not bool(torch.isfinite(chosen.frames).all()):
+        raise GonioError("the video holds NaN or infinite values; make it again")
+    if float(chosen.frames.amax()) <= 0:
+        raise GonioError("the video is black everywhere; make it again")
     if spec.projection == "rectified":
         frames, seen = rectify_video(chosen, size)
         weight = seen[..., None].to(frames)
@@ -129,25 +143,27 @@ def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> T
         frames = torch.where(seen[..., None], frames, mean)
     else:
         frames = torch.stack([resized_map(frame, size, size, wrap=False) for frame in chosen.frames])
-    if not bool(torch.isfinite(frames).all()):
-        raise GonioError("the video holds NaN or infinite values; make it again")
-    if float(frames.amax()) <= 0:
-        raise GonioError("the video is black everywhere; make it again")
-    return srgb_from_linear(frames.clamp(0, 1))[None]
+    shown = srgb_from_linear(frames.clamp(0, 1))
+    return filled(shown, there.nonzero()[:, 0].tolist(), wanted)[None]
 
 
-def _frames_like(spec: ReconstructionSpec, video: MaterialVideo) -> list[int]:
-    """The frames of the video at the places of the model's trajectory."""
-    wanted = two_phase(spec.frames)
-    have = torch.cat([video.trajectory.camera_position, video.trajectory.light_position], -1)
-    need = torch.cat([wanted.camera_position, wanted.light_position], -1)
-    distance, index = torch.cdist(need, have).min(1)
-    if float(distance.max()) > SAME_PLACE:
-        raise GonioError(
-            f"{spec.name} needs the {spec.frames} frames of the two-phase trajectory; this video of "
-            f"{video.frames.shape[0]} has others; use --method optimize"
-        )
-    return index.tolist()
+def filled(frames: Tensor, known: list[int], trajectory: Trajectory) -> Tensor:
+    """All frames of a trajectory from some: [K, ...] at the places `known` -> [F, ...].
+
+    A frame that is not there is the mean of the two whose camera and light are nearest to its own.
+    """
+    places = _places(trajectory)
+    distance = torch.cdist(places, places[known])
+    distance[known, range(len(known))] = -1.0
+    nearest = distance.topk(min(2, len(known)), largest=False).indices
+    whole = frames[nearest].mean(1)
+    whole[known] = frames
+    return whole
+
+
+def _places(trajectory: Trajectory) -> Tensor:
+    """Camera and light of every frame. [F, 6]"""
+    return torch.cat([trajectory.camera_position, trajectory.light_position], -1)
 
 
 @torch.no_grad()

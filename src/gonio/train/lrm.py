@@ -25,7 +25,7 @@ from gonio.models.autoencoder import channels_last
 from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec
 from gonio.models.weight_files import save_sharded
 from gonio.neural_material import MaterialSpec, log_value
-from gonio.reconstruct.lrm import new_model
+from gonio.reconstruct.lrm import filled, new_model
 from gonio.reconstruct.plane import geometry_at
 from gonio.train.faults import with_faults
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
@@ -44,7 +44,7 @@ class LRMRecipe:
     batch: materials a step; patches, patch: of each so many squares of texels, every square under one view
     and light. random_share: of the patches under random views and lights; the rest is divided between the
     trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. faulty: share of the clips
-    that get the faults of generated videos.
+    that get the faults of generated videos. thinned: share of which every second frame is missing.
     """
 
     spec: ReconstructionSpec = MINI_LRM
@@ -57,6 +57,7 @@ class LRMRecipe:
     random_share: float = 0.5
     perceptual: float = 0.1
     faulty: float = 0.3
+    thinned: float = 0.15
     clips: ClipSettings = field(default_factory=ClipSettings)
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
@@ -206,6 +207,9 @@ def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int)
         clip = materials.pool.clip(chosen[start]).float().div(255)
         if float(torch.rand((), generator=generator)) < recipe.faulty:
             clip = with_faults(clip, generator)
+        if float(torch.rand((), generator=generator)) < recipe.thinned:
+            kept = list(range(0, len(clip), 2))
+            clip = filled(clip[kept], kept, materials.pool.trajectory)
         uv, camera, light = patches(recipe, clip.shape[-2], generator)
         flat = (t.reshape(1, -1, t.shape[-1]) for t in (uv, camera, light))
         radiance = shade(materials.fields[chosen[start]], *flat).reshape(*uv.shape[:-1], 3)
