@@ -145,8 +145,9 @@ def test_missing_frames_are_the_mean_of_their_neighbours_on_the_circle():
     kept = list(range(0, 17, 2))
     whole = lrm.filled(frames[kept], kept, trajectory)[:, 0]
     assert torch.equal(whole[kept], frames[kept, 0])
-    assert whole[[1, 3, 5, 7, 11, 13, 15]].tolist() == [1, 3, 5, 7, 11, 13, 15]
-    assert whole[9] == (10 + 16) / 2  # the camera's circle closes
+    assert whole[[1, 3, 5, 11, 13, 15]].tolist() == [1, 3, 5, 11, 13, 15]
+    # The circles close: frame 8 stands where frame 0 does, and frame 16 is a neighbour of frame 9.
+    assert whole[7] == (6 + 0) / 2 and whole[9] == (10 + 16) / 2
     assert torch.equal(lrm.filled(frames, list(range(17)), trajectory), frames)
 
 

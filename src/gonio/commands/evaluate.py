@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateReconstruction:
-    """Scan materials, reconstruct them, and measure the result on 81 views and lights it never saw.
+    """Reconstruct materials and measure the results on views and lights they were not made from.
 
-    Results are written after every material; those that are already in the file are not made again, unless a
-    contact sheet is asked for. Scans are kept in the cache folder ($GONIO_CACHE).
+    Maps are scanned and measured on the 81 cross-joined frames; of material videos every second frame is used
+    and the others are measured. Results are written after every material; those that are already in the file
+    are not made again, unless a contact sheet is asked for. Scans are kept in the cache folder
+    ($GONIO_CACHE).
 
     Example: gonio evaluate reconstruction maps/moss maps/brick --views 17 --out results.json
     """
 
-    maps: Annotated[Positional[tuple[Path, ...]], arg(metavar="MAPS...", help_behavior_hint="(one or more)")]
-    """Folders of PBR maps."""
+    inputs: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="INPUTS...", help_behavior_hint="(one or more)")
+    ]
+    """Folders of PBR maps, or folders of material videos."""
     out: Path
     """JSON file to write."""
     method: Literal["lrm", "refine", "optimize", "scratch"] = "optimize"
@@ -43,6 +47,8 @@ class EvaluateReconstruction:
     """Frames of the two-phase trajectory to reconstruct from."""
     resolution: int = 256
     """Pixels of the frames and texels of the material, per side."""
+    faulty: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """Give the scans the faults of generated videos: jitter, drift, noise, an autoencoder's round trip."""
     upper_bound: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
     """Reconstruct from the 81 test frames themselves: what the representation can do at best."""
     contact_sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None
@@ -54,35 +60,35 @@ class EvaluateReconstruction:
         from gonio.color import linear_from_srgb
         from gonio.evaluate import results
         from gonio.evaluate.metrics import lpips_unavailable
-        from gonio.evaluate.reconstruction import evaluate_case, make_case
+        from gonio.evaluate.reconstruction import evaluate_case
         from gonio.folders import make_folder
         from gonio.map_names import find_maps
         from gonio.media import write_image
-        from gonio.pbr import load_material_maps
         from gonio.pictures import contact_sheet
         from gonio.scan import ScanSettings
 
-        names = [path.resolve().name for path in self.maps]
+        names = [path.resolve().name for path in self.inputs]
         self._check(names)
         ScanSettings(resolution=self.resolution)  # its limits
-        for folder in self.maps:
-            find_maps(folder)
+        videos = self._are_videos()
+        if not videos:
+            for folder in self.inputs:
+                find_maps(folder)
         make_folder(self.out.parent)
         settings: dict[str, Any] = {
             "method": self._method_name(),
-            "views": 81 if self.upper_bound else self.views,
+            "views": "half" if videos else 81 if self.upper_bound else self.views,
             "resolution": self.resolution,
         }
         rows = results.load_rows(self.out, settings)
         pictures: list[list[Tensor]] = []
         labels: list[list[str]] = []
-        for index, (name, folder) in enumerate(zip(names, self.maps, strict=True)):
+        for index, (name, folder) in enumerate(zip(names, self.inputs, strict=True)):
             known = [row for row in rows if row["material"] == name]
             if known and self.contact_sheet is None:
                 print(f"{index + 1}/{len(names)} {name}: {known[0]['psnr']:.2f} dB, from {self.out}")
                 continue
-            views = 0 if self.upper_bound else self.views
-            case = make_case(load_material_maps(folder), views=views, resolution=self.resolution)
+            case = self._case(folder, video=videos)
             measured, estimate = evaluate_case(case, self._reconstruct)
             reason = lpips_unavailable(case.truth.frames.shape)
             row = results.make_row(name, settings, measured, {"lpips": reason} if reason else {})
@@ -98,9 +104,32 @@ class EvaluateReconstruction:
             write_image(self.contact_sheet, linear_from_srgb(contact_sheet(pictures, labels)))
         print(f"{self.out}: {len(rows)} materials, mean {_mean(rows):.2f} dB")
 
+    def _are_videos(self) -> bool:
+        """Whether the inputs are material videos; some of each would make no table."""
+        from gonio.material_video import MANIFEST
+
+        videos = [(path / MANIFEST).exists() for path in self.inputs]
+        if any(videos) and not all(videos):
+            raise UsageError(f"{self.inputs[videos.index(False)]}: no material video, as others are")
+        if any(videos) and (self.upper_bound or self.faulty):
+            raise UsageError("--upper-bound and --faulty are for maps; leave them out")
+        return any(videos)
+
+    def _case(self, folder: Path, *, video: bool) -> Case:
+        from gonio.evaluate.reconstruction import half_case, make_case
+        from gonio.material_video import load_material_video
+        from gonio.pbr import load_material_maps
+
+        if video:
+            return half_case(load_material_video(folder))
+        views = 0 if self.upper_bound else self.views
+        maps = load_material_maps(folder)
+        return make_case(maps, views=views, resolution=self.resolution, faulty=self.faulty)
+
     def _method_name(self) -> str:
         """Of the rows: results of different methods and models are not mixed in one file."""
         name = f"{self.method} upper bound" if self.upper_bound else self.method
+        name += " faulty" if self.faulty else ""
         return f"{name} ({self.model})" if self.model else name
 
     def _check(self, names: list[str]) -> None:
@@ -117,7 +146,8 @@ class EvaluateReconstruction:
     def _reconstruct(self, video: MaterialVideo) -> NeuralMaterial:
         from gonio.reconstruct.run import Reconstruction, reconstruct_shown
 
-        how = Reconstruction(method=self.method, size=self.resolution, model=self.model)
+        size = None if self._are_videos() else self.resolution
+        how = Reconstruction(method=self.method, size=size, model=self.model)
         return reconstruct_shown(video, how)[0]
 
 

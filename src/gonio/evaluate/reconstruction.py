@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gonio.camera import Trajectory, cross_joined, two_phase
+from gonio.color import linear_from_srgb, srgb_from_linear
+from gonio.data.faults import with_faults
+from gonio.errors import GonioError
 from gonio.evaluate.metrics import METRICS, frame_metrics
 from gonio.folders import cache_folder
 from gonio.material_video import MANIFEST, MaterialVideo, load_material_video
+from gonio.models.autoencoder import channels_last, decode, encode, stacked_frames
+from gonio.models.load import load_autoencoder
+from gonio.models.spec import find_spec
 from gonio.neural_material import NeuralMaterial
 from gonio.pbr import PBRMaterial
 from gonio.reconstruct.plane import render_plane
+from gonio.rectify import rectify_video, reproject
 from gonio.scan.measure import ScanSettings, fingerprint, scan
 
 TRUTH_SPP = 16
@@ -36,17 +44,51 @@ def cached_scan(material: PBRMaterial, trajectory: Trajectory, settings: ScanSet
 class Case:
     """One material's data: the frames a method may use and the frames it is measured on."""
 
-    material: PBRMaterial
     video: MaterialVideo
     truth: MaterialVideo
 
 
-def make_case(material: PBRMaterial, *, views: int, resolution: int, seed: int = 0) -> Case:
-    """views 17 or 81: two-phase frames; 0: the truth's own frames (the upper bound)."""
+def make_case(
+    material: PBRMaterial, *, views: int, resolution: int, seed: int = 0, faulty: bool = False
+) -> Case:
+    """views 17 or 81: two-phase frames; 0: the truth's own frames (the upper bound). faulty: those frames get
+    the faults of generated videos, see `faulty_video`."""
     settings = ScanSettings(resolution=resolution, spp=TRUTH_SPP, denoise=False, aov=False, seed=seed)
     truth = cached_scan(material, cross_joined(), settings)
     video = truth if views == 0 else cached_scan(material, two_phase(views), settings)
-    return Case(material=material, video=video, truth=truth)
+    return Case(video=faulty_video(video, seed) if faulty else video, truth=truth)
+
+
+def half_case(video: MaterialVideo) -> Case:
+    """Every second frame of a video to reconstruct from, the others to measure on.
+
+    The truth of a generated video is unknown, but a material that explains frames it was not made from is
+    one that they agree on.
+    """
+    count = video.frames.shape[0]
+    if count < 5:
+        raise GonioError(f"a video of {count} frames cannot be halved; give 17 or more")
+    return Case(video=video.subset(list(range(0, count, 2))), truth=video.subset(list(range(1, count, 2))))
+
+
+@torch.no_grad()
+def faulty_video(video: MaterialVideo, seed: int = 0) -> MaterialVideo:
+    """A scan with the faults of generated videos: frames that jitter and drift, are soft and noisy, went
+    through the mini autoencoder and lack whatever is brighter than white."""
+    size = video.frames.shape[1]
+    frames, seen = rectify_video(video, size)
+    shown = srgb_from_linear(torch.where(seen[..., None], frames, frames.mean((1, 2), keepdim=True)))
+    worse = with_faults(shown.clamp(0, 1), torch.Generator().manual_seed(seed))
+    autoencoder = _mini_autoencoder()
+    if stacked_frames(autoencoder.config) == len(worse):
+        worse = decode(autoencoder, encode(autoencoder, worse[None]))[0]
+    linear, coverage = reproject(linear_from_srgb(worse.clamp(0, 1)), video.trajectory, size, size)
+    return replace(video, frames=linear, coverage=coverage)
+
+
+@functools.cache
+def _mini_autoencoder() -> Any:
+    return channels_last(load_autoencoder(find_spec("mini-t2v")))
 
 
 def measure(estimate: NeuralMaterial, truth: MaterialVideo, *, samples_per_side: int = 2) -> dict[str, Any]:

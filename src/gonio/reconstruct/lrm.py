@@ -153,8 +153,10 @@ def filled(frames: Tensor, known: list[int], trajectory: Trajectory) -> Tensor:
     A frame that is not there is the mean of the two whose camera and light are nearest to its own.
     """
     places = _places(trajectory)
+    # Of frames at one place (the light's circle ends where it began) only the first is a neighbour.
+    twins = torch.cdist(places[known], places[known]) < SAME_PLACE
     distance = torch.cdist(places, places[known])
-    distance[known, range(len(known))] = -1.0
+    distance[:, twins.tril(-1).any(1)] = torch.inf
     nearest = distance.topk(min(2, len(known)), largest=False).indices
     whole = frames[nearest].mean(1)
     whole[known] = frames

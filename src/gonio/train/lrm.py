@@ -20,6 +20,7 @@ from gonio.blocks import for_each_block, whole_blocks
 from gonio.camera import cross_joined, two_phase
 from gonio.color import log_encode
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed
+from gonio.data.faults import with_faults
 from gonio.data.heightfield import HeightFieldBatch, shade
 from gonio.models.autoencoder import channels_last
 from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec
@@ -27,7 +28,6 @@ from gonio.models.weight_files import save_sharded
 from gonio.neural_material import MaterialSpec, log_value
 from gonio.reconstruct.lrm import filled, new_model
 from gonio.reconstruct.plane import geometry_at
-from gonio.train.faults import with_faults
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 from gonio.train.neural_material import random_places
 

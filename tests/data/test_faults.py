@@ -2,7 +2,7 @@
 
 import torch
 
-from gonio.train.faults import drift, jittered, with_faults
+from gonio.data.faults import drift, jittered, with_faults
 
 
 def draw(seed=0):
