@@ -1,6 +1,6 @@
 """How well an autoencoder keeps scanned real materials: PSNR of the round trip of rectified frames.
 
-    python benchmarks/autoencoder_scans.py MAPS... [--model mini-t2v] [--weights FOLDER]
+    python benchmarks/autoencoder_scans.py [MAPS...] [--model mini-t2v] [--weights FOLDER]
 
 Scans 17 frames of each folder of maps (cached), unwarps them to the model's resolution, encodes and decodes.
 Give only materials that the autoencoder was not trained on (its training.json lists those it was).
@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from data_maps import chosen_maps
 
 from gonio.camera import two_phase
 from gonio.color import srgb_from_linear
@@ -27,7 +28,7 @@ from gonio.train.autoencoder import measure
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("maps", type=Path, nargs="+")
+    parser.add_argument("maps", type=Path, nargs="*")
     parser.add_argument("--model", default="mini-t2v")
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
@@ -36,7 +37,7 @@ def main() -> None:
     autoencoder = channels_last(load_autoencoder(spec, options.weights))
     settings = ScanSettings(resolution=256, spp=TRUTH_SPP, denoise=False, aov=False)
     found = []
-    for folder in options.maps:
+    for folder in chosen_maps(options.maps, unseen=True):
         video = cached_scan(load_material_maps(folder), two_phase(spec.frames), settings)
         frames, seen = rectify_video(video, spec.resolution)
         # In corners that a camera does not see the frame from above stands in.

@@ -1,6 +1,6 @@
 """Does Residual Parallax Coherence tell right videos from wrong ones?
 
-    python benchmarks/rpc_sanity.py MAPS... [--resolution 256]
+    python benchmarks/rpc_sanity.py [MAPS...] [--resolution 256]
 
 Materials are scanned along the 17-frame two-phase path (scans are kept in the cache folder). Each scan is
 measured as it is, and spoilt in three ways that leave every single picture as good as it was:
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import torch
+from data_maps import chosen_maps
 
 from gonio.camera import two_phase
 from gonio.evaluate.reconstruction import TRUTH_SPP, cached_scan
@@ -62,13 +63,13 @@ def _with_pictures(video: MaterialVideo, frames: torch.Tensor, coverage: torch.T
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("maps", nargs="+", type=Path)
+    parser.add_argument("maps", nargs="*", type=Path)
     parser.add_argument("--resolution", type=int, default=256)
     options = parser.parse_args()
     cv2.setNumThreads(torch.get_num_threads())
     settings = ScanSettings(resolution=options.resolution, spp=TRUTH_SPP, denoise=False, aov=False)
     losses: dict[str, list[float]] = {}
-    for folder in options.maps:
+    for folder in chosen_maps(options.maps, with_height=True, most=8):
         material = load_material_maps(folder)
         video = cached_scan(material, two_phase(17), settings)
         row = {

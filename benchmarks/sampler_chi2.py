@@ -79,9 +79,12 @@ def furnace(material: NeuralMaterial, degrees: float, lights: int = 64, points: 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("materials", nargs="+", type=Path)
+    parser.add_argument("materials", nargs="*", type=Path)
     parser.add_argument("--directions", type=int, default=6)
     options = parser.parse_args()
+    if not options.materials:
+        print("skipped: name material files written by gonio reconstruct")
+        return
     use_mitsuba()
     register()
     count = len(options.materials) * options.directions

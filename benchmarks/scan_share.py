@@ -1,6 +1,6 @@
 """What a scan spends its time on, and what denoising is worth.
 
-    python benchmarks/scan_share.py MAPS... [--resolution 256] [--reference-spp 1024]
+    python benchmarks/scan_share.py [MAPS...] [--resolution 256] [--reference-spp 1024]
 
 First the share of a whole 81-frame scan (64 samples per pixel, everything written) inside Mitsuba's render.
 Then FLIP and PSNR against a reference of many samples: 16 samples raw and denoised and 64 raw, with our
@@ -13,6 +13,8 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
+
+from data_maps import chosen_maps
 
 from gonio.camera import cross_joined, two_phase
 from gonio.color import srgb_from_linear
@@ -72,11 +74,11 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("maps", nargs="+", type=Path)
+    parser.add_argument("maps", nargs="*", type=Path)
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--reference-spp", type=int, default=1024)
     options = parser.parse_args()
-    materials = [load_material_maps(folder) for folder in options.maps]
+    materials = [load_material_maps(folder) for folder in chosen_maps(options.maps, with_height=True, most=4)]
     share(materials[0], options.resolution)
     totals: dict[str, list[tuple[float, float]]] = {}
     for material in materials:

@@ -146,11 +146,14 @@ def hits(outputs: list[Tensor], answers: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=Path, required=True)
+    parser.add_argument("--prompts", type=Path)
     parser.add_argument("--materials", type=int, default=2000)
     parser.add_argument("--each", type=int, default=3, help="captions a material")
     parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
+    if options.prompts is None:
+        print("skipped: name a file of prompts with --prompts")
+        return
     torch.set_flush_denormal(True)
     asked = [json.loads(line) for line in options.prompts.read_text("utf-8").splitlines() if line.strip()]
     prompts = [row["prompt"] for row in asked]
