@@ -71,8 +71,9 @@ def test_both_mini_models_share_one_autoencoder_and_rectified_frames():
     z = MINI.autoencoder["z_dim"]
     places = MINI.position_channels
     assert places == image.position_channels == 2 + 4 * 2 and T2V.position_channels == 0
+    told = places + 8 * MINI.neighbour_channels
     inputs = (MINI.transformer["in_channels"], image.transformer["in_channels"])
-    assert inputs == (z + places, z + places + 4 + z)
+    assert inputs == (z + told, z + told + 4 + z)
 
 
 def test_stacked_frames_are_one_latent_frame():

@@ -9,7 +9,8 @@ from gonio import media
 from gonio.data.cache import CacheSettings
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError, UsageError
-from gonio.models.condition import condition
+from gonio.models.condition import condition, network_input
+from gonio.models.denoiser import Denoiser
 from gonio.models.load import load_transformer, random_autoencoder, random_transformer
 from gonio.models.lora import load_lora
 from gonio.models.spec import find_spec
@@ -82,6 +83,10 @@ def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
     assert not found & set(excluded)
 
 
+def denoiser(spec, transformer):
+    return Denoiser(spec, transformer, random_autoencoder(spec, 0))
+
+
 def test_a_batch_depends_on_its_number_alone(cache):
     first, again, other = (batch_at(RECIPE, SPEC, cache, 5, i) for i in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -110,7 +115,9 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
             sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
             return ((hidden_states[:, :60] - batch["latents"]) / sigma,)
 
-    assert float(VideoObjective(Perfect())(**batch)) < 1e-6
+    plain = replace(SPEC, preconditioned=False)
+    assert float(VideoObjective(denoiser(plain, Perfect()))(**batch)) < 1e-6
+    assert float(VideoObjective(denoiser(SPEC, Perfect()))(**batch)) > 1e-2
 
 
 def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
@@ -120,7 +127,7 @@ def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
     mask = batch["condition"][:, SPEC.position_channels :][:, :4]
     assert bool((mask[:, :, 0] == 1).all()) and bool((mask[:, :, 1:] == 0).all())
     model = random_transformer(spec, 0)
-    assert torch.isfinite(VideoObjective(model)(**batch))
+    assert torch.isfinite(VideoObjective(denoiser(spec, model))(**batch))
 
 
 def test_photos_are_needed_for_an_image_model(cache, pool, tmp_path):
@@ -148,8 +155,12 @@ def test_a_widened_model_predicts_what_the_text_model_did():
     x, photo = torch.randn(1, 60, 1, 4, 4), torch.randn(1, 60, 1, 4, 4)
     rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 64, 384)}
     with torch.no_grad():
-        expected = text_model(hidden_states=torch.cat([x, condition(SPEC, x)], 1), **rest).sample
-        found = image_model(hidden_states=torch.cat([x, condition(spec, x, photo)], 1), **rest).sample
+        expected = text_model(
+            hidden_states=network_input(SPEC, torch.cat([x, condition(SPEC, x)], 1)), **rest
+        ).sample
+        found = image_model(
+            hidden_states=network_input(spec, torch.cat([x, condition(spec, x, photo)], 1)), **rest
+        ).sample
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -185,7 +196,7 @@ def test_a_lora_training_writes_one_file(pool, cache, weights, tmp_path):
 
 
 def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
-    training = Training(VideoObjective(random_transformer(SPEC, 0)), RECIPE.loop)
+    training = Training(VideoObjective(denoiser(SPEC, random_transformer(SPEC, 0))), RECIPE.loop)
     generator = video_run.Generator(
         spec=SPEC,
         transformer=training.bare.transformer,

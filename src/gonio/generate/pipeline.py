@@ -19,6 +19,7 @@ from gonio.generate.tileable import blend_boundary, circular_shift, decode_perio
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
 from gonio.models.autoencoder import channels_last, decode, encode
 from gonio.models.condition import condition, photo_clip
+from gonio.models.denoiser import Denoiser
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
 from gonio.models.load import load_autoencoder, load_transformer
@@ -94,14 +95,11 @@ class Generator:
             patch = tuple(spec.transformer["patch_size"][1:])
             shift = circular_shift(latent_height, latent_width, steps=steps, patch=patch, generator=draw)
 
+        denoiser = Denoiser(spec, self.transformer, self.autoencoder)
+
         def predict(seen: Tensor, timestep: Tensor, conditional: bool) -> Tensor:
-            return self.transformer(
-                hidden_states=seen.to(device, dtype),
-                timestep=timestep,
-                encoder_hidden_states=context if conditional else without,
-                encoder_hidden_states_image=tokens,
-                return_dict=False,
-            )[0]
+            text = context if conditional else without
+            return denoiser(seen.to(device, dtype), timestep, text, tokens)
 
         latents = sample(
             predict,

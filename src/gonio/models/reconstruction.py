@@ -19,7 +19,7 @@ from torch.nn.functional import gelu, pad
 
 from gonio.errors import UsageError
 from gonio.models.autoencoder import clip_from_frames, encode, latent_statistics
-from gonio.models.condition import condition, position_channels
+from gonio.models.condition import condition, network_input, position_channels
 from gonio.models.regressor import first_frame_tokens, unpatched
 from gonio.models.single_frame import decode_frame, fold
 from gonio.models.spec import Projection, VideoModelSpec, find_spec
@@ -197,7 +197,7 @@ class ReconstructionModel(nn.Module):
     def _coarse(self, latents: Tensor, periodic: bool) -> Tensor:
         """[B, 24, H, W] in whitened coordinates."""
         told = condition(self.video_spec, latents)
-        seen = latents if told is None else torch.cat([latents, told], 1)
+        seen = network_input(self.video_spec, latents if told is None else torch.cat([latents, told], 1))
         tokens = first_frame_tokens(self.transformer, seen, self.null_text)
         _, p_h, p_w = self.transformer.config.patch_size
         rows, columns = latents.shape[-2] // p_h, latents.shape[-1] // p_w

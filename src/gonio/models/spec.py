@@ -75,7 +75,10 @@ class VideoModelSpec:
     sample's uv). position_octaves: the network is told each latent's place in the sample, as u, v and sine
     waves of so many octaves behind the noise; None: it is not, as in Wan, whose attention knows differences
     of places only. Light and camera are near the sample, so that what a rectified frame shows depends on
-    where. resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
+    where. neighbour_channels: so many of the latents of the tokens around each are told too: a small model
+    learns within hours to join neighbours by what it is told, not by attention that must first be found.
+    preconditioned: the transformer's output is what `flow.velocity_from_residual` takes, not the velocity.
+    resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
     bundled_*: folders of weights below gonio/weights.
     """
@@ -89,6 +92,8 @@ class VideoModelSpec:
     image_encoder: str | None = None
     projection: Projection = "perspective"
     position_octaves: int | None = None
+    neighbour_channels: int = 0
+    preconditioned: bool = False
     frames: int = 81
     resolution: int = 512
     sampling_shift: float = 5.0
@@ -129,6 +134,11 @@ class VideoModelSpec:
         octaves = self.position_octaves
         if octaves is not None and (type(octaves) is not int or not 0 <= octaves <= 8):
             raise self._error(f"position_octaves is {octaves!r}; it must be a whole number up to 8, or null")
+        if (
+            type(self.neighbour_channels) is not int
+            or not 0 <= self.neighbour_channels <= autoencoder["z_dim"]
+        ):
+            raise self._error(f"neighbour_channels is {self.neighbour_channels!r}; it must be 0 to z_dim")
         for field in ("sampling_shift", "training_shift", "guidance"):
             value = getattr(self, field)
             if type(value) not in (int, float) or not 0 < value < inf:
@@ -146,7 +156,8 @@ class VideoModelSpec:
         z = autoencoder["z_dim"]
         self._expect("transformer", "out_channels", z)
         given = 0 if self.task == "text" else z + MASK_CHANNELS
-        self._expect("transformer", "in_channels", z + self.position_channels + given)
+        told = self.position_channels + 8 * self.neighbour_channels
+        self._expect("transformer", "in_channels", z + told + given)
         self._expect("transformer", "added_kv_proj_dim", self.width if self.image_encoder else None)
         if (transformer["image_dim"] is None) != (self.image_encoder is None):
             raise self._error("image_dim of the transformer and image_encoder go together; give both or none")
@@ -288,11 +299,12 @@ _MINI_AUTOENCODER = {
     "latents_mean": None,
     "latents_std": None,
 }
+_MINI_TOLD = 10 + 8 * 16  # channels of places and neighbours
 _MINI_TRANSFORMER = {
     "patch_size": [1, 2, 2],
     "num_attention_heads": 4,
     "attention_head_dim": 60,
-    "in_channels": _MINI_LATENTS + 10,
+    "in_channels": _MINI_LATENTS + _MINI_TOLD,
     "out_channels": _MINI_LATENTS,
     "ffn_dim": 960,
     "num_layers": 8,
@@ -306,10 +318,12 @@ _MINI: dict[str, Any] = {
     "text_tokens": 64,
     "projection": "rectified",
     "position_octaves": 2,
+    "neighbour_channels": 16,
+    "preconditioned": True,
     "frames": _MINI_FRAMES,
     "resolution": 128,
-    "sampling_shift": 7.0,
-    "training_shift": 7.0,
+    "sampling_shift": 3.0,
+    "training_shift": 2.7,
     "guidance": 3.0,
     "steps": 20,
     "bundled_autoencoder": "mini/vae",
@@ -328,7 +342,7 @@ SPECS: dict[str, VideoModelSpec] = {
         VideoModelSpec(
             name="mini-i2v",
             task="image",
-            transformer={**_MINI_TRANSFORMER, "in_channels": 2 * _MINI_LATENTS + 10 + MASK_CHANNELS},
+            transformer={**_MINI_TRANSFORMER, "in_channels": 2 * _MINI_LATENTS + _MINI_TOLD + MASK_CHANNELS},
             bundled_transformer="mini-i2v/transformer",
             **_MINI,
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,10 @@ from gonio.data.cache import LatentCache
 from gonio.data.clips import ClipSettings, hash_seed
 from gonio.errors import GonioError
 from gonio.models.condition import condition
+from gonio.models.denoiser import Denoiser
 from gonio.models.flow import NoiseLevels, draw_noise_levels, flow_loss, gaussian
 from gonio.models.spec import VideoModelSpec
 from gonio.train.loop import Batch, LoopSettings
-
-if TYPE_CHECKING:
-    from diffusers import WanTransformer3DModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ _MINI = VideoRecipe(
     model="mini-t2v",
     batch=8,
     clips=ClipSettings(),
-    levels="logit-normal",
+    levels="wide",
     resolution=128,
     checkpointing=False,
     validate_every=1000,
@@ -96,9 +94,9 @@ RECIPES: dict[str, VideoRecipe] = {
 class VideoObjective(nn.Module):
     """The velocity's mean squared error at one noise level a clip."""
 
-    def __init__(self, transformer: WanTransformer3DModel) -> None:
+    def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
-        self.transformer = transformer
+        self.denoiser = denoiser
 
     def forward(
         self,
@@ -114,13 +112,8 @@ class VideoObjective(nn.Module):
         image [B, M, D'], tokens of an image encoder."""
 
         def predict(seen: Tensor, timestep: Tensor) -> Tensor:
-            return self.transformer(
-                hidden_states=seen if condition is None else torch.cat([seen, condition], 1),
-                timestep=timestep,
-                encoder_hidden_states=text,
-                encoder_hidden_states_image=image,
-                return_dict=False,
-            )[0]
+            told = seen if condition is None else torch.cat([seen, condition], 1)
+            return self.denoiser(told, timestep, text, image)
 
         return flow_loss(predict, latents, noise, sigma, weight)
 

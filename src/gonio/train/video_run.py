@@ -22,6 +22,7 @@ from gonio.errors import GonioError, UsageError
 from gonio.generate.pipeline import Generator, SamplingSettings
 from gonio.material_video import MaterialVideo
 from gonio.models.autoencoder import channels_last, encode
+from gonio.models.denoiser import Denoiser
 from gonio.models.load import load_autoencoder, load_transformer, random_transformer
 from gonio.models.lora import add_lora, save_lora
 from gonio.models.spec import VideoModelSpec, find_spec
@@ -83,7 +84,7 @@ def train_video(
         add_lora(transformer, rank=recipe.rank)
     if recipe.checkpointing:
         transformer.enable_gradient_checkpointing()
-    training = Training(VideoObjective(transformer.train()), recipe.loop)
+    training = Training(VideoObjective(Denoiser(spec, transformer.train(), autoencoder)), recipe.loop)
     generator = Generator(spec=spec, transformer=transformer, autoencoder=autoencoder, text=text)
     history = Validations(out, recipe, generator, training, score)
     with _attention(spec, recipe, training.accelerator.device):
