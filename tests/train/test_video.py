@@ -22,7 +22,9 @@ from gonio.train.pool_cache import pool_cache
 from gonio.train.video import RECIPES, VideoObjective, batch_at, padded_text, widened_input
 from gonio.train.video_run import Validations, train_video
 
-RECIPE = replace(RECIPES["smoke"], clips=ClipSettings(procedural=3, resolution=32), drop_text=0.5)
+RECIPE = replace(
+    RECIPES["smoke"], clips=ClipSettings(procedural=3, resolution=32), drop_text=0.5, keep="best"
+)
 SPEC = find_spec("mini-t2v")
 
 
@@ -199,7 +201,7 @@ def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
     training = Training(VideoObjective(denoiser(SPEC, random_transformer(SPEC, 0))), RECIPE.loop)
     generator = video_run.Generator(
         spec=SPEC,
-        transformer=training.bare.transformer,
+        transformer=training.bare.denoiser.transformer,
         autoencoder=random_autoencoder(SPEC, 0),
         text=load_minilm(length=64),
     )
@@ -209,6 +211,8 @@ def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
     assert history._is_best(video_run.Validation(step=2, score=0.4, spread=0.8))
     assert not history._is_best(video_run.Validation(step=2, score=0.6, spread=0.8))
     assert not history._is_best(video_run.Validation(step=2, score=0.1, spread=0.2))
+    history.recipe = replace(RECIPE, keep="last")
+    assert history._is_best(video_run.Validation(step=2, score=0.6, spread=0.8))
 
 
 def test_cached_latents_of_the_other_projection_are_refused(cache, weights, tmp_path):

@@ -31,7 +31,8 @@ class VideoRecipe:
     batch: clips a step on each process (times the loop's `accumulate`). drop_text: share of clips whose
     prompt is replaced by the empty one, for classifier-free guidance. start: model whose weights are taken
     to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
-    encoded, where the recipe makes its own data. levels: how noise levels are drawn.
+    encoded, where the recipe makes its own data. levels: how noise levels are drawn. keep: the weights of the
+    best validation, or the last ones: a model trained from scratch can be judged only at its end.
     """
 
     model: str
@@ -43,6 +44,7 @@ class VideoRecipe:
     clips: ClipSettings | None = None
     variants: int = 1
     levels: NoiseLevels = "uniform"
+    keep: Literal["best", "last"] = "best"
     resolution: int = 512
     checkpointing: bool = True
     validate_every: int = 250
@@ -61,9 +63,10 @@ _MINI = VideoRecipe(
     batch=8,
     clips=ClipSettings(),
     levels="wide",
+    keep="last",
     resolution=128,
     checkpointing=False,
-    validate_every=1000,
+    validate_every=500,
     loop=LoopSettings(steps=6000, rate=1e-3, muon_rate=5e-3, warmup=100, ema=0.999, precision="bf16"),
 )
 RECIPES: dict[str, VideoRecipe] = {

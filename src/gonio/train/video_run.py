@@ -150,7 +150,7 @@ class Validations:
         media.write_json(self.out / "validation.json", {"rows": [asdict(v) for v in self.found]})
 
     def _is_best(self, found: Validation) -> bool:
-        if not self.score:
+        if not self.score or self.recipe.keep == "last":
             return True
         first = self.found[0].spread if self.found else found.spread
         sound = [v for v in self.found if v.spread >= COLLAPSE * first and math.isfinite(v.score)]
