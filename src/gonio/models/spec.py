@@ -319,7 +319,7 @@ _MINI: dict[str, Any] = {
     "projection": "rectified",
     "position_octaves": 2,
     "neighbour_channels": 16,
-    "preconditioned": True,
+    "preconditioned": False,
     "frames": _MINI_FRAMES,
     "resolution": 128,
     "sampling_shift": 3.0,
