@@ -95,7 +95,9 @@ SCRATCH = FitSettings(universal=False, texture_rate=0.02, decoder_rate=2e-3, pri
 
 
 # From the textures of a reconstruction model, at full resolution from the first step.
-REFINE = FitSettings(coarsest=4096, coarse_steps=150, coarse_batch=32768, prior=1e-2, robust=0.3)
+REFINE = FitSettings(
+    coarsest=4096, coarse_steps=150, coarse_batch=32768, texture_rate=0.03, prior=0.1, robust=0.3
+)
 
 
 @dataclass(frozen=True, kw_only=True)
