@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +34,15 @@ SETTINGS = RPCSettings(resolution=SIZE, warps=3)
 
 
 @pytest.fixture(scope="module")
-def sanity() -> ModuleType:
+def sanity() -> Iterator[ModuleType]:
     """benchmarks/rpc_sanity.py: how it spoils videos is part of what is tested here."""
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "rpc_sanity.py"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)  # as for a script that is run
+        yield _module(path)
+
+
+def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("rpc_sanity", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -117,9 +117,9 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
             sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
             return ((hidden_states[:, :60] - batch["latents"]) / sigma,)
 
-    plain = replace(SPEC, preconditioned=False)
+    plain, conditioned = (replace(SPEC, preconditioned=value) for value in (False, True))
     assert float(VideoObjective(denoiser(plain, Perfect()))(**batch)) < 1e-6
-    assert float(VideoObjective(denoiser(SPEC, Perfect()))(**batch)) > 1e-2
+    assert float(VideoObjective(denoiser(conditioned, Perfect()))(**batch)) > 1e-2
 
 
 def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
