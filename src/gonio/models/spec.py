@@ -324,7 +324,7 @@ _MINI: dict[str, Any] = {
     "resolution": 128,
     "sampling_shift": 3.0,
     "training_shift": 2.7,
-    "guidance": 3.0,
+    "guidance": 2.0,
     "steps": 20,
     "bundled_autoencoder": "mini/vae",
 }
