@@ -25,7 +25,3 @@ def chosen_maps(
     if not found:
         print(f"skipped: no maps named, and none below {root}")
     return found[:most]
-
-
-if __name__ == "__main__":
-    print("\n".join(str(path) for path in chosen_maps([])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -20,6 +20,18 @@ from rich.progress import (
 
 class Step(Protocol):
     def __call__(self, advance: int = 1, note: str = "") -> None: ...
+
+
+def counted(step: Step) -> Callable[..., None]:
+    """step, for work that tells how much is done in all: (done, note) instead of (advance, note)."""
+    before = 0
+
+    def report(done: int, note: str = "") -> None:
+        nonlocal before
+        step(done - before, note)
+        before = done
+
+    return report
 
 
 @contextmanager

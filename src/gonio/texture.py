@@ -28,13 +28,14 @@ def fetch(texture: Tensor, uv: Tensor, wrap: str = "repeat", sink: Tensor | None
     """
     if torch.is_grad_enabled() and (texture.requires_grad or uv.requires_grad):
         return _Fetch.apply(texture, uv, wrap, sink)
-    return _weighted(texture, *_weights(*_corners(uv, texture.shape[0], texture.shape[1], wrap)))
+    index, right, down = _corners(uv, texture.shape[0], texture.shape[1], wrap)
+    return _weighted(texture, index, _shares(right, down))
 
 
-def _weights(index: Tensor, right: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """The texels' indices and their bilinear shares. -> [N, 4] twice."""
+def _shares(right: Tensor, down: Tensor) -> Tensor:
+    """The bilinear weights of the four texels. [N, 4]"""
     left, up = 1 - right, 1 - down
-    return index, torch.stack([left * up, right * up, left * down, right * down], -1)
+    return torch.stack([left * up, right * up, left * down, right * down], -1)
 
 
 def _weighted(texture: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, texture: Tensor, uv: Tensor, wrap: str, sink: Tensor | None) -> Tensor:
         index, right, down = _corners(uv, texture.shape[0], texture.shape[1], wrap)
-        index, weight = _weights(index, right, down)
+        weight = _shares(right, down)
         ctx.sink = sink
         ctx.save_for_backward(texture, index, weight, right, down)
         return _weighted(texture, index, weight)

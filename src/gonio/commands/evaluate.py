@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -89,7 +90,7 @@ class EvaluateReconstruction:
                 print(f"{index + 1}/{len(names)} {name}: {known[0]['psnr']:.2f} dB, from {self.out}")
                 continue
             case = self._case(folder, video=videos)
-            measured, estimate = evaluate_case(case, self._reconstruct)
+            measured, estimate = evaluate_case(case, partial(self._reconstruct, of_video=videos))
             reason = lpips_unavailable(case.truth.frames.shape)
             row = results.make_row(name, settings, measured, {"lpips": reason} if reason else {})
             rows = [other for other in rows if other["material"] != name] + [row]
@@ -143,10 +144,10 @@ class EvaluateReconstruction:
         if self.contact_sheet is not None and self.contact_sheet.suffix.lower() not in (".png", ".jpg"):
             raise UsageError(f"--contact-sheet {self.contact_sheet}: name it .png or .jpg")
 
-    def _reconstruct(self, video: MaterialVideo) -> NeuralMaterial:
+    def _reconstruct(self, video: MaterialVideo, *, of_video: bool) -> NeuralMaterial:
         from gonio.reconstruct.run import Reconstruction, reconstruct_shown
 
-        size = None if self._are_videos() else self.resolution
+        size = None if of_video else self.resolution
         how = Reconstruction(method=self.method, size=size, model=self.model)
         return reconstruct_shown(video, how)[0]
 

@@ -32,7 +32,7 @@ class TrainNeuralMaterial:
 
     def run(self) -> None:
         from gonio.folders import make_folder
-        from gonio.progress import progress
+        from gonio.progress import counted, progress
         from gonio.reconstruct.universal import save_universal
         from gonio.train.neural_material import RECIPES, train_universal
 
@@ -45,13 +45,11 @@ class TrainNeuralMaterial:
             raise UsageError(f"--maps: {len(self.maps)} folders, the recipe takes {recipe.materials}")
         make_folder(self.out.parent)
         checkpoint = self.out.with_name(self.out.name + ".train")
-        done = 0
         with progress(f"Training {self.recipe}", recipe.steps) as step:
+            shown = counted(step)
 
             def report(now: int, loss: float) -> None:
-                nonlocal done
-                step(now - done, f"loss {loss:.5f}")
-                done = now
+                shown(now, f"loss {loss:.5f}")
 
             universal = train_universal(recipe, list(self.maps), checkpoint=checkpoint, report=report)
         save_universal(self.out, universal)

@@ -157,7 +157,7 @@ class TrainLRM:
 
     def run(self) -> None:
         from gonio.folders import make_folder
-        from gonio.progress import progress
+        from gonio.progress import counted, progress
         from gonio.train.lrm import ABLATIONS, RECIPES, train_lrm
 
         if self.recipe not in RECIPES:
@@ -171,24 +171,19 @@ class TrainLRM:
             recipe = replace(recipe, loop=replace(recipe.loop, steps=self.steps))
         make_folder(self.out)
         pool = shown_pool(recipe.clips, self.maps)
-        done_materials = 0
-        with progress("Preparing materials", len(pool)) as prepare:
-
-            def prepared(count: int) -> None:
-                nonlocal done_materials
-                prepare(count - done_materials)
-                done_materials = count
-
-            with ShownTraining(f"Training {self.recipe}", recipe.loop.steps) as shown:
-                done = train_lrm(
-                    recipe,
-                    self.out,
-                    pool,
-                    weights=self.weights,
-                    prepared=prepared,
-                    report=shown.report,
-                    stop_after_seconds=self.minutes * 60,
-                )
+        with (
+            progress("Preparing materials", len(pool)) as step,
+            ShownTraining(f"Training {self.recipe}", recipe.loop.steps) as shown,
+        ):
+            done = train_lrm(
+                recipe,
+                self.out,
+                pool,
+                weights=self.weights,
+                prepared=counted(step),
+                report=shown.report,
+                stop_after_seconds=self.minutes * 60,
+            )
         print(f"{self.out}: {shown.note}" + ("" if done else "; not done, " + RESUME))
 
 
@@ -199,11 +194,12 @@ class ShownTraining:
         from gonio.progress import progress
 
         self._context = progress(title, steps)
-        self._done = 0
         self.note = "nothing to do"
 
     def __enter__(self) -> ShownTraining:
-        self._step = self._context.__enter__()
+        from gonio.progress import counted
+
+        self._shown = counted(self._context.__enter__())
         return self
 
     def __exit__(self, *stop: Any) -> None:
@@ -211,22 +207,14 @@ class ShownTraining:
 
     def report(self, figures: Report) -> None:
         self.note = f"step {figures.step}, loss {figures.smooth:.4f}"
-        self._step(figures.step - self._done, f"loss {figures.smooth:.4f}")
-        self._done = figures.step
+        self._shown(figures.step, f"loss {figures.smooth:.4f}")
 
 
 def shown_pool(settings: ClipSettings, maps: tuple[Path, ...]) -> ClipPool:
     """The pool of clips, rendered now under a progress bar where it is not in the cache."""
     from gonio.data.clips import make_pool
-    from gonio.progress import progress
+    from gonio.progress import counted, progress
 
-    done = 0
     total = settings.procedural + settings.repeats * len(maps)
     with progress("Rendering clips", total) as step:
-
-        def report(count: int) -> None:
-            nonlocal done
-            step(count - done)
-            done = count
-
-        return make_pool(settings, maps, report=report)
+        return make_pool(settings, maps, report=counted(step))

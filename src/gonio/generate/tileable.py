@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gonio.errors import UsageError
+from gonio.models.periodic import MARGIN, on_torus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +50,16 @@ def circular_shift(
     return CircularShift(offsets=tuple(zip(*draw, strict=True)))
 
 
-def decode_periodic(decode: Callable[[Tensor], Tensor], latents: Tensor, *, margin: int = 4) -> Tensor:
+def decode_periodic(decode: Callable[[Tensor], Tensor], latents: Tensor, *, margin: int = MARGIN) -> Tensor:
     """Decode aligned latents [B, C, F, h, w] as one tile of many: [B, 3, T, H, W].
 
-    A decoder pads its input with zeros, which alone makes a seam. Here it sees `margin` latents of the
-    neighbouring tiles on each side (all its convolutions reach; attention still sees the larger picture),
-    and what it makes of them is cut off.
+    A decoder pads its input with zeros, which alone makes a seam; here it sees `margin` latents of the
+    neighbouring tiles instead, see `on_torus`.
     """
     height, width = latents.shape[-2:]
     if not 1 <= margin <= min(height, width):
         raise UsageError(f"a margin of {margin} latents; give 1 to {min(height, width)}")
-    rows = torch.arange(-margin, height + margin, device=latents.device) % height
-    columns = torch.arange(-margin, width + margin, device=latents.device) % width
-    frames = decode(latents[..., rows, :][..., columns])
-    stride = frames.shape[-1] // (width + 2 * margin)
-    edge = margin * stride
-    return frames[..., edge : edge + height * stride, edge : edge + width * stride]
+    return on_torus(decode, latents, margin)
 
 
 def blend_boundary(frames: Tensor, band: int) -> Tensor:

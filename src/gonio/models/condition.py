@@ -42,9 +42,9 @@ def network_input(spec: VideoModelSpec, seen: Tensor) -> Tensor:
     latents between places and photo where the spec asks for them."""
     if not spec.neighbour_channels:
         return seen
-    latents, told = seen[:, : spec.autoencoder["z_dim"]], spec.autoencoder["z_dim"] + spec.position_channels
-    _, *patch = spec.transformer["patch_size"]
-    around = neighbours(latents[:, : spec.neighbour_channels], patch[0], patch[1])
+    _, rows, columns = spec.transformer["patch_size"]
+    around = neighbours(seen[:, : spec.neighbour_channels], rows, columns)
+    told = spec.autoencoder["z_dim"] + spec.position_channels
     return torch.cat([seen[:, :told], around, seen[:, told:]], 1)
 
 

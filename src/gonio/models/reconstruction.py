@@ -15,11 +15,12 @@ from typing import Any, Literal
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu
 
 from gonio.errors import UsageError
 from gonio.models.autoencoder import clip_from_frames, encode, latent_statistics
 from gonio.models.condition import condition, network_input, position_channels
+from gonio.models.periodic import on_torus
 from gonio.models.regressor import first_frame_tokens, unpatched
 from gonio.models.single_frame import decode_frame, fold
 from gonio.models.spec import Projection, VideoModelSpec, find_spec
@@ -136,8 +137,8 @@ class ReconstructionModel(nn.Module):
         patch = autoencoder.config.patch_size or 1
         self.upsample: nn.Linear | None = None
         if spec.upsampler == "linear":
-            area = self.spec.stride**2
-            self.upsample = nn.Linear(transformer.proj_out.in_features, self.channels * area)
+            outputs = self.channels * spec.stride**2
+            self.upsample = nn.Linear(transformer.proj_out.in_features, outputs)
             for parameter in self.upsample.parameters():
                 nn.init.zeros_(parameter)
             autoencoder.decoder.requires_grad_(False)
@@ -211,7 +212,7 @@ class ReconstructionModel(nn.Module):
         found = found * scale + center
         if not periodic:
             return decode_frame(self.autoencoder, found)
-        return _wrapped(lambda z: decode_frame(self.autoencoder, z), found, _MARGIN)
+        return on_torus(lambda z: decode_frame(self.autoencoder, z), found)
 
     def _detail(self, frames: Tensor, coarse: Tensor, periodic: bool) -> Tensor:
         assert self.detail is not None
@@ -223,38 +224,24 @@ class ReconstructionModel(nn.Module):
             places = position_channels(height, width, octaves).to(coarse)
             parts.insert(1, places.expand(len(coarse), -1, -1, -1))
         seen = torch.cat(parts, 1)
-        return _wrapped(self.detail, seen, _MARGIN) if periodic else self.detail(seen)
+        return on_torus(self.detail, seen) if periodic else self.detail(seen)
 
     def stored(self) -> dict[str, Tensor]:
-        """The tensors of a file: all but the frozen encoder, which the video model has."""
-        return {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if not name.startswith(("autoencoder.encoder.", "autoencoder.quant_conv."))
-        }
+        """The tensors of a file: all but the frozen encoder."""
+        return {n: tensor for n, tensor in self.state_dict().items() if not n.startswith(_ENCODER)}
 
     def config(self) -> dict[str, Any]:
         return {"_class_name": CLASS, "spec": asdict(self.spec), "material": self.material_spec.to_json()}
 
 
 CLASS = "GonioReconstructionModel"
-# Pixels or latents of the neighbouring tile that convolutions see.
-_MARGIN = 4
-
-
-def _wrapped(function: Any, x: Tensor, margin: int) -> Tensor:
-    """A convolutional network on a torus. x [B, C, h, w] -> what function makes of it, border to border."""
-    height, width = x.shape[-2:]
-    margin = min(margin, height, width)
-    found = function(pad(x, (margin, margin, margin, margin), mode="circular"))
-    ratio = found.shape[-1] // (width + 2 * margin)
-    edge = margin * ratio
-    return found[..., edge : edge + height * ratio, edge : edge + width * ratio]
+# The frozen encoder, which the video model has: no part of a stored model.
+_ENCODER = ("autoencoder.encoder.", "autoencoder.quant_conv.")
 
 
 def load_state(model: ReconstructionModel, tensors: Mapping[str, Tensor]) -> None:
     """Put stored tensors into a model of the same spec; every one must be there and fit."""
     missing, unexpected = model.load_state_dict(dict(tensors), strict=False)
-    missing = [m for m in missing if not m.startswith(("autoencoder.encoder.", "autoencoder.quant_conv."))]
+    missing = [name for name in missing if not name.startswith(_ENCODER)]
     if missing or unexpected:
         raise UsageError(f"weights of {model.spec.name} do not fit: {[*missing, *unexpected][:3]}")
