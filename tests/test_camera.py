@@ -14,6 +14,7 @@ from gonio.camera import (
     pixel_from_point,
     plane_points,
     point_from_uv,
+    random_places,
     two_phase,
     uv_from_point,
 )
@@ -130,3 +131,15 @@ def test_malformed_trajectories_are_one_line_errors(broken):
     with pytest.raises(GonioError) as error:
         Trajectory.from_json(broken)
     assert "\n" not in str(error.value)
+
+
+def test_places_cover_the_hemisphere_to_78_degrees():
+    places = random_places((20_000,), torch.Generator().manual_seed(0))
+    direction = torch.nn.functional.normalize(places, dim=-1)
+    zenith = torch.rad2deg(torch.acos(direction[:, 2]))
+    assert 77 < float(zenith.max()) <= 78.01
+    assert float(direction[:, :2].mean().abs()) < 0.02
+    # Uniform over the projected disk: half of the places lie inside 1/sqrt(2) of its radius.
+    radius = direction[:, :2].norm(dim=-1)
+    limit = float(torch.deg2rad(torch.tensor(78.0)).sin()) / 2**0.5
+    assert abs(float((radius < limit).float().mean()) - 0.5) < 0.02

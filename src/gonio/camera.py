@@ -18,6 +18,7 @@ from gonio.errors import GonioError
 FIXED_HEIGHT = 1.5
 ORBIT_RADIUS = 1.0
 ORBIT_DISTANCE = math.hypot(FIXED_HEIGHT, ORBIT_RADIUS)
+FARTHEST_ZENITH = math.radians(78.0)  # of random places
 CROSS_ZENITH_ANGLE = math.radians(69.0)
 # The unit sample exactly fills the frame from the fixed camera.
 SAMPLE_FOV = 2 * math.degrees(math.atan(0.5 / FIXED_HEIGHT))
@@ -207,3 +208,12 @@ def pixel_from_point(
 def light_intensity(light_position: Tensor) -> Tensor:
     """Radiant intensity [W/sr] for an irradiance of pi at the sample's centre, pi d^2. [..., 3] -> [...]."""
     return math.pi * light_position.square().sum(-1)
+
+
+def random_places(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Camera or light places [..., 3]: uniform over the projected disk up to 78 degrees, 1.2 to 2.2 away."""
+    radius = torch.rand(shape, generator=generator).sqrt() * math.sin(FARTHEST_ZENITH)
+    azimuth = torch.rand(shape, generator=generator) * 2 * math.pi
+    distance = ORBIT_DISTANCE * (0.67 + 0.55 * torch.rand(shape, generator=generator))
+    direction = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), (1 - radius**2).sqrt()], -1)
+    return direction * distance[..., None]

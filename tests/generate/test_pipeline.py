@@ -17,7 +17,8 @@ from gonio.generate.pipeline import (
     squared,
 )
 from gonio.material_video import load_material_video
-from gonio.models.load import random_autoencoder, random_transformer
+from gonio.models.codec import load_codec
+from gonio.models.load import random_transformer
 from gonio.models.spec import find_spec
 from gonio.models.text import load_minilm
 
@@ -30,9 +31,7 @@ def generator(name, **changes):
     with torch.no_grad():  # a head of zeros would predict nothing
         transformer.proj_out.weight.normal_(std=0.02)
     text = load_minilm(length=spec.text_tokens)
-    return Generator(
-        spec=spec, transformer=transformer, autoencoder=random_autoencoder(spec, 0).eval(), text=text
-    )
+    return Generator(spec=spec, transformer=transformer, codec=load_codec(spec), text=text)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ import torch
 from gonio.models.condition import (
     condition,
     image_condition,
-    neighbours,
-    network_input,
     photo_clip,
     position_channels,
 )
@@ -35,7 +33,7 @@ def test_places_wrap_smoothly_but_for_the_two_linear_ones():
 
 
 def test_a_text_model_is_told_places_and_an_image_model_mask_and_photo_behind_them():
-    latents, photo = torch.randn(3, 60, 1, 4, 6), torch.randn(3, 60, 1, 4, 6)
+    latents, photo = torch.randn(3, 96, 1, 4, 6), torch.randn(3, 96, 1, 4, 6)
     places = condition(TEXT, latents)
     assert places.shape == (3, 10, 1, 4, 6) and torch.equal(places[0], places[2])
     assert torch.equal(places[0, :, 0], position_channels(4, 6, 2))
@@ -59,25 +57,6 @@ def test_a_photo_is_in_every_stacked_frame_and_before_grey_ones_else():
 
 
 def test_every_position_octave_adds_four_channels_to_the_input():
-    transformer = {**TEXT.transformer, "in_channels": 60 + 2}
-    spec = replace(TEXT, transformer=transformer, position_octaves=0, neighbour_channels=0)
+    transformer = {**TEXT.transformer, "in_channels": 96 + 2}
+    spec = replace(TEXT, transformer=transformer, position_octaves=0)
     assert spec.position_channels == 2
-
-
-def test_neighbours_are_the_latents_a_token_away_and_the_border_goes_on():
-    latents = torch.arange(36.0).view(1, 1, 1, 6, 6)
-    around = neighbours(latents, 2, 1)[0, :, 0]
-    here = 6 * 3 + 3
-    assert around[:, 3, 3].tolist() == [here + d for d in (-13, -12, -11, -1, 1, 11, 12, 13)]
-    assert around[0, 0, 0] == 0 and around[-1, 5, 5] == 35
-
-
-def test_the_network_takes_neighbours_between_places_and_photo():
-    latents, photo = torch.randn(2, 60, 1, 4, 4), torch.randn(2, 60, 1, 4, 4)
-    seen = torch.cat([latents, condition(IMAGE, latents, photo)], 1)
-    taken = network_input(IMAGE, seen)
-    assert taken.shape[1] == IMAGE.transformer["in_channels"]
-    assert torch.equal(taken[:, :70], seen[:, :70]) and torch.equal(taken[:, 70 + 128 :], seen[:, 70:])
-    assert torch.equal(taken[:, 70:198], neighbours(latents[:, :16], 2, 2))
-    wan = SPECS["wan2.1-t2v-14b"]
-    assert network_input(wan, latents) is latents

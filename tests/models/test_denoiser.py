@@ -1,11 +1,10 @@
 """The transformer as the flow sees it."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from gonio.models.denoiser import Denoiser, latent_deviation
+from gonio.errors import GonioError
+from gonio.models.denoiser import Denoiser
 from gonio.models.flow import noised, velocity_from_residual, velocity_target
 from gonio.models.spec import SPECS
 
@@ -46,24 +45,21 @@ def test_the_residual_has_unit_deviation_where_latents_have_theirs():
     )
 
 
-def test_deviations_follow_from_what_the_latents_were_divided_by():
-    deviation = torch.tensor([0.2, 1.0, 4.0])
-    scale = (deviation * deviation.mean()).sqrt()
-    autoencoder = SimpleNamespace(config=SimpleNamespace(latents_std=scale.tolist()))
-    torch.testing.assert_close(latent_deviation(autoencoder), deviation / scale)
-
-
 @pytest.mark.parametrize("name", ["mini-t2v", "wan2.1-t2v-1.3b"])
 def test_only_a_preconditioned_model_is_read_so(name):
     spec = SPECS[name]
-    z = spec.autoencoder["z_dim"]
-    autoencoder = SimpleNamespace(config=SimpleNamespace(latents_std=[1.0] * z))
+    z = spec.latent_channels
 
     class Zero(torch.nn.Module):
         def forward(self, hidden_states, **_):
-            assert hidden_states.shape[1] == spec.transformer["in_channels"]
             return (torch.zeros(len(hidden_states), z, *hidden_states.shape[2:]),)
 
     seen = torch.randn(1, z + spec.position_channels, 1, 4, 4)
-    found = Denoiser(spec, Zero(), autoencoder)(seen, torch.tensor([300.0]), torch.zeros(1, 2, 8))
+    denoiser = Denoiser(spec, Zero(), torch.ones(z))
+    found = denoiser(seen, torch.tensor([300.0]), torch.zeros(1, 2, 8))
     assert found.shape == (1, z, 1, 4, 4) and bool(found.any()) == spec.preconditioned
+
+
+def test_a_preconditioned_model_needs_its_latents_deviations():
+    with pytest.raises(GonioError, match="mini-t2v: preconditioned, but"):
+        Denoiser(SPECS["mini-t2v"], torch.nn.Identity())

@@ -83,7 +83,7 @@ def test_the_detail_path_begins_with_no_say():
 def test_periodic_textures_move_with_the_material():
     """With attention switched off all else is convolution: on a torus a shift of the frames shifts the
     textures, which borders would forbid."""
-    model = build(replace(MINI_LRM, video="mini-t2v"))
+    model = build(MINI_LRM)
     for parameter in model.detail.parameters():
         parameter.normal_(std=0.1)
     model.detail.seen.weight[:, 51:61] = 0  # of the place
@@ -119,7 +119,7 @@ def test_weights_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"detail": 8}, "needs rectified frames"), ({"video": "mini-t2v"}, "stacks 17 frames, not 5")],
+    [({"detail": 8}, "needs rectified frames"), ({"video": "mini-unpacked"}, "stacks 17 frames, not 5")],
 )
 def test_specs_without_sense_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -68,12 +69,37 @@ def test_both_mini_models_share_one_autoencoder_and_rectified_frames():
     image = SPECS["mini-i2v"]
     assert image.autoencoder == MINI.autoencoder and image.bundled_autoencoder == MINI.bundled_autoencoder
     assert image.projection == MINI.projection == "rectified"
-    z = MINI.autoencoder["z_dim"]
-    places = MINI.position_channels
+    z, places = MINI.latent_channels, MINI.position_channels
     assert places == image.position_channels == 2 + 4 * 2 and T2V.position_channels == 0
-    told = places + 8 * MINI.neighbour_channels
     inputs = (MINI.transformer["in_channels"], image.transformer["in_channels"])
-    assert inputs == (z + told, z + told + 4 + z)
+    assert inputs == (z + places, z + places + 4 + z)
+
+
+def test_packed_latents_are_half_as_many_along_a_side():
+    assert MINI.packed == MINI.latent_channels == 96
+    assert MINI.spatial_stride == 2 * MINI.autoencoder_stride == 8
+    assert MINI.latent_shape(17, 128, 64) == (96, 1, 16, 8)
+    unpacked = SPECS["mini-unpacked"]
+    assert unpacked.latent_shape(17, 128, 64) == (60, 1, 32, 16)
+    assert unpacked.token_count(17, 128, 64) == MINI.token_count(17, 128, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"packed": 241}, "packed is 241"),
+        ({"packed": True}, "packed is True"),
+        ({"token_shift": 1}, "token_shift is 1; it must be true or false"),
+    ],
+)
+def test_what_a_small_model_is_given_is_checked(changes, message):
+    with pytest.raises(UsageError, match=message):
+        replace(MINI, **changes)
+
+
+def test_preconditioning_needs_packed_latents():
+    with pytest.raises(UsageError, match="preconditioned needs packed latents"):
+        replace(SPECS["mini-unpacked"], preconditioned=True)
 
 
 def test_stacked_frames_are_one_latent_frame():

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gonio.camera import cross_joined, two_phase
+from gonio.camera import cross_joined, random_places, two_phase
 from gonio.color import srgb_from_linear
 from gonio.errors import GonioError
 from gonio.material_video import MaterialVideo
-from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance
+from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance, log_value
 from gonio.reconstruct import universal
-from gonio.reconstruct.optimize import OPTIMIZE, SCRATCH, FitSettings, Progress, enlarge, fit
-from gonio.reconstruct.plane import render_plane
+from gonio.reconstruct.optimize import OPTIMIZE, SCRATCH, Fit, FitSettings, Progress, enlarge, fit
+from gonio.reconstruct.plane import geometry_at, render_plane
 from gonio.reconstruct.universal import LatentSpace, UniversalDecoder, save_universal
 
 TINY = dataclasses.replace(
@@ -28,6 +28,9 @@ TINY = dataclasses.replace(
     fine_batch=512,
     effort=1.0,
 )
+
+# With a last level that listens to a teacher.
+LISTENING = dataclasses.replace(TINY, blend_steps=6)
 
 
 def truth() -> NeuralMaterial:
@@ -87,7 +90,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 6, 7, 8, 11])  # in the coarse level, at its end, in the fine level
+@pytest.mark.parametrize("stop", [1, 6, 7, 8, 11, 12, 15])  # in each of the three levels and between them
 def test_an_interrupted_fit_goes_on_bit_for_bit(tmp_path, stop):
     video, checkpoint = filmed(two_phase(5)), tmp_path / "a.fit"
     steps: list[int] = []
@@ -97,13 +100,26 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(tmp_path, stop):
             raise Stop
 
     with pytest.raises(Stop):
-        fit(video, TINY, checkpoint=checkpoint, checkpoint_seconds=-1.0, report=interrupt)
+        fit(
+            video,
+            LISTENING,
+            teacher=truth(),
+            checkpoint=checkpoint,
+            checkpoint_seconds=-1.0,
+            report=interrupt,
+        )
     assert checkpoint.exists()
-    material = fit(video, TINY, checkpoint=checkpoint, report=lambda state: steps.append(state.step))
+    material = fit(
+        video,
+        LISTENING,
+        teacher=truth(),
+        checkpoint=checkpoint,
+        report=lambda state: steps.append(state.step),
+    )
     assert steps[0] == stop + 1  # nothing done before was done again
-    assert steps[-1] == 12
+    assert steps[-1] == 18
     assert not checkpoint.exists()
-    assert same(material, fit(video, TINY))
+    assert same(material, fit(video, LISTENING, teacher=truth()))
 
 
 def interrupted(video: MaterialVideo, checkpoint: Path) -> None:
@@ -223,3 +239,43 @@ def test_fitting_leaves_the_shared_decoder_alone(a_universal_decoder):
     shared = universal.load_universal().decoder.state_dict()
     for name, value in a_universal_decoder.decoder.state_dict().items():
         assert torch.equal(shared[name], value), name
+
+
+def test_the_last_level_learns_what_two_opinions_have_in_common():
+    """With nothing observed that says otherwise, a fit ends between what it thought and what it is told."""
+    video = filmed(two_phase(17))
+    teacher = truth()
+    teacher.T_rgb.data += 0.3
+    settings = dataclasses.replace(LISTENING, blend_steps=200, decoder_rate=5e-3, texture_rate=0.05)
+    alone = fit(video, dataclasses.replace(settings, blend_steps=0))
+    taught = fit(video, settings, teacher=teacher)
+    draw = torch.Generator().manual_seed(0)
+    uv = torch.rand(4000, 2, generator=draw)
+    at = geometry_at(uv, random_places((4000,), draw), random_places((4000,), draw))
+
+    def said(material):
+        with torch.no_grad():
+            return log_value(material.decoder, material.T_off, material.T_rgb, at.uv, at.wi, at.wo)
+
+    before = float((said(alone) - said(teacher)).square().mean())
+    after = float((said(taught) - said(teacher)).square().mean())
+    assert 0.1 * before < after < 0.6 * before  # the mean of both opinions: a quarter
+
+
+def test_what_is_imagined_is_the_mean_of_the_opinions():
+    one, other = truth(), truth()
+    other.T_rgb.data *= 0.5
+    state = Fit(LISTENING, 16, one)
+    state.opinions = (one, other)
+    batch = state.imagined(500, torch.Generator().manual_seed(0))
+    assert batch.uv.shape == (500, 2) and bool((batch.wo[:, 2] > 0.2).all())
+    with torch.no_grad():
+        said = [log_value(m.decoder, m.T_off, m.T_rgb, batch.uv, batch.wi, batch.wo) for m in (one, other)]
+    torch.testing.assert_close(batch.target, (said[0] + said[1]) / 2)
+
+
+def test_a_teacher_and_settings_that_listen_go_together():
+    with pytest.raises(GonioError, match="go together"):
+        Fit(LISTENING, 16)
+    with pytest.raises(GonioError, match="go together"):
+        Fit(TINY, 16, truth())

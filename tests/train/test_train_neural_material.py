@@ -9,7 +9,6 @@ from gonio.errors import GonioError
 from gonio.train.neural_material import (
     RECIPES,
     AutoDecoder,
-    random_places,
     train_universal,
     training_materials,
 )
@@ -66,18 +65,6 @@ def test_the_latent_space_whitens_the_training_latents():
     latents = torch.cat([code.detach().reshape(-1, trainer.channels) for code in trainer.codes])
     white = torch.linalg.solve_triangular(space.basis, (latents - space.mean).T, upper=False).T
     torch.testing.assert_close(torch.cov(white.T), torch.eye(trainer.channels), atol=2e-2, rtol=0)
-
-
-def test_places_cover_the_hemisphere_to_78_degrees():
-    places = random_places((20_000,), torch.Generator().manual_seed(0))
-    direction = torch.nn.functional.normalize(places, dim=-1)
-    zenith = torch.rad2deg(torch.acos(direction[:, 2]))
-    assert 77 < float(zenith.max()) <= 78.01
-    assert float(direction[:, :2].mean().abs()) < 0.02
-    # Uniform over the projected disk: half of the places lie inside 1/sqrt(2) of its radius.
-    radius = direction[:, :2].norm(dim=-1)
-    limit = float(torch.deg2rad(torch.tensor(78.0)).sin()) / 2**0.5
-    assert abs(float((radius < limit).float().mean()) - 0.5) < 0.02
 
 
 def test_materials_must_fill_whole_groups():

@@ -9,10 +9,12 @@ from gonio import media
 from gonio.data.cache import CacheSettings
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError, UsageError
-from gonio.models.condition import condition, network_input
+from gonio.models.codec import PACKING_FILE, load_codec
+from gonio.models.condition import condition
 from gonio.models.denoiser import Denoiser
 from gonio.models.load import load_transformer, random_autoencoder, random_transformer
 from gonio.models.lora import load_lora
+from gonio.models.packing import principal_packing, save_packing
 from gonio.models.spec import find_spec
 from gonio.models.text import load_minilm
 from gonio.models.weight_files import save_model
@@ -47,7 +49,7 @@ def cache(pool, tmp_path_factory):
         variants=2,
         seed=0,
         exclude=(),
-        encode_video=lambda frames: torch.randn(60, 1, 8, 8, generator=draw),
+        encode_video=lambda frames: torch.randn(96, 1, 4, 4, generator=draw),
         encode_text=lambda text: torch.full((1 + len(text.split()), 384), float(len(text))),
         photo=lambda index: torch.rand(32, 32, 3, generator=draw),
     )
@@ -58,6 +60,7 @@ def weights(tmp_path):
     """An autoencoder and a transformer of the mini models in diffusers layout."""
     folder = tmp_path / "weights"
     save_model(folder / "vae", random_autoencoder(SPEC, 0))
+    save_packing(folder / "vae" / PACKING_FILE, principal_packing(torch.randn(8, 60, 8, 8), 96))
     save_model(folder / "transformer", random_transformer(SPEC, 1))
     return folder
 
@@ -78,7 +81,7 @@ def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
         variants=2,
         seed=0,
         exclude=excluded,
-        encode_video=lambda frames: torch.zeros(60, 1, 8, 8),
+        encode_video=lambda frames: torch.zeros(96, 1, 4, 4),
         encode_text=lambda text: torch.zeros(2, 384),
     )
     found = {caption for record in again.records for caption in record["captions"]}
@@ -86,14 +89,14 @@ def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
 
 
 def denoiser(spec, transformer):
-    return Denoiser(spec, transformer, random_autoencoder(spec, 0))
+    return Denoiser(spec, transformer, torch.linspace(2, 0.5, 96))
 
 
 def test_a_batch_depends_on_its_number_alone(cache):
     first, again, other = (batch_at(RECIPE, SPEC, cache, 5, i) for i in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["noise"], other["noise"])
-    assert first["latents"].shape == (2, 60, 1, 8, 8) and first["text"].shape == (2, 64, 384)
+    assert first["latents"].shape == (2, 96, 1, 4, 4) and first["text"].shape == (2, 64, 384)
 
 
 def test_some_prompts_are_dropped(cache):
@@ -115,7 +118,7 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
     class Perfect(torch.nn.Module):
         def forward(self, hidden_states, timestep, **_):
             sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
-            return ((hidden_states[:, :60] - batch["latents"]) / sigma,)
+            return ((hidden_states[:, :96] - batch["latents"]) / sigma,)
 
     plain, conditioned = (replace(SPEC, preconditioned=value) for value in (False, True))
     assert float(VideoObjective(denoiser(plain, Perfect()))(**batch)) < 1e-6
@@ -125,7 +128,7 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
 def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
     spec = find_spec("mini-i2v")
     batch = batch_at(RECIPE, spec, cache, 0, 0)
-    assert batch["condition"].shape == (2, SPEC.position_channels + 4 + 60, 1, 8, 8)
+    assert batch["condition"].shape == (2, SPEC.position_channels + 4 + 96, 1, 4, 4)
     mask = batch["condition"][:, SPEC.position_channels :][:, :4]
     assert bool((mask[:, :, 0] == 1).all()) and bool((mask[:, :, 1:] == 0).all())
     model = random_transformer(spec, 0)
@@ -141,7 +144,7 @@ def test_photos_are_needed_for_an_image_model(cache, pool, tmp_path):
         variants=1,
         seed=0,
         exclude=(),
-        encode_video=lambda frames: torch.zeros(60, 1, 8, 8),
+        encode_video=lambda frames: torch.zeros(96, 1, 4, 4),
         encode_text=lambda text: torch.zeros(2, 384),
     )
     with pytest.raises(GonioError, match="has no reference photo; make the data with --photos"):
@@ -154,15 +157,11 @@ def test_a_widened_model_predicts_what_the_text_model_did():
     with torch.no_grad():
         text_model.proj_out.weight.normal_()
     image_model.load_state_dict(widened_input(text_model.state_dict(), spec.transformer["in_channels"]))
-    x, photo = torch.randn(1, 60, 1, 4, 4), torch.randn(1, 60, 1, 4, 4)
+    x, photo = torch.randn(1, 96, 1, 4, 4), torch.randn(1, 96, 1, 4, 4)
     rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 64, 384)}
     with torch.no_grad():
-        expected = text_model(
-            hidden_states=network_input(SPEC, torch.cat([x, condition(SPEC, x)], 1)), **rest
-        ).sample
-        found = image_model(
-            hidden_states=network_input(spec, torch.cat([x, condition(spec, x, photo)], 1)), **rest
-        ).sample
+        expected = text_model(hidden_states=torch.cat([x, condition(SPEC, x)], 1), **rest).sample
+        found = image_model(hidden_states=torch.cat([x, condition(spec, x, photo)], 1), **rest).sample
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -202,7 +201,7 @@ def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
     generator = video_run.Generator(
         spec=SPEC,
         transformer=training.bare.denoiser.transformer,
-        autoencoder=random_autoencoder(SPEC, 0),
+        codec=load_codec(SPEC),
         text=load_minilm(length=64),
     )
     history = Validations(tmp_path, RECIPE, generator, training, score=lambda video: 0.0)

@@ -41,9 +41,8 @@ class DataCache:
 
         from gonio.data.cache import CacheSettings, build_cache
         from gonio.data.dataset import read_dataset
-        from gonio.models.autoencoder import encode
+        from gonio.models.codec import load_codec
         from gonio.models.image import load_image_encoder
-        from gonio.models.load import load_autoencoder
         from gonio.models.spec import check_frames, check_size, find_spec
         from gonio.models.text import load_text_encoder, prompt_tokens
 
@@ -59,7 +58,7 @@ class DataCache:
             projection="rectified" if rectified else "perspective",
             size=spec.resolution if rectified else None,
         )
-        autoencoder = load_autoencoder(spec, self.weights, device=self.device)
+        codec = load_codec(spec, self.weights, device=self.device)
         text = load_text_encoder(spec, self.weights, device=self.device)
         if spec.image_encoder and self.weights is None:
             raise UsageError(f"{spec.name} has an image encoder; give its folder with --weights")
@@ -67,7 +66,7 @@ class DataCache:
 
         @torch.no_grad()
         def encode_video(frames: Tensor) -> Tensor:
-            return encode(autoencoder, frames[None].to(self.device))[0]
+            return codec.encode(frames[None].to(self.device))[0]
 
         cache = build_cache(
             self.clips,

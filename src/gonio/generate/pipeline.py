@@ -17,12 +17,12 @@ from gonio.color import linear_from_srgb, srgb_from_linear
 from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
-from gonio.models.autoencoder import channels_last, decode, encode
+from gonio.models.codec import Codec, load_codec
 from gonio.models.condition import condition, photo_clip
 from gonio.models.denoiser import Denoiser
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
-from gonio.models.load import load_autoencoder, load_transformer
+from gonio.models.load import load_transformer
 from gonio.models.placement import Placement, place
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, check_prompt, load_text_encoder
@@ -56,7 +56,7 @@ class Generator:
 
     spec: VideoModelSpec
     transformer: Any  # WanTransformer3DModel
-    autoencoder: Any  # AutoencoderKLWan
+    codec: Codec
     text: TextEncoder
     image: ImageEncoder | None = None
 
@@ -95,7 +95,7 @@ class Generator:
             patch = tuple(spec.transformer["patch_size"][1:])
             shift = circular_shift(latent_height, latent_width, steps=steps, patch=patch, generator=draw)
 
-        denoiser = Denoiser(spec, self.transformer, self.autoencoder)
+        denoiser = Denoiser(spec, self.transformer, self.codec.deviation)
 
         def predict(seen: Tensor, timestep: Tensor, conditional: bool) -> Tensor:
             text = context if conditional else without
@@ -135,15 +135,15 @@ class Generator:
     def _photo_latents(self, picture: Tensor, frames: int) -> Tensor:
         """[1, z, f, h, w]"""
         clip = photo_clip(self.spec, picture, frames)[None]
-        return encode(self.autoencoder, clip.to(self.autoencoder.device)).cpu()
+        return self.codec.encode(clip.to(self.codec.device)).cpu()
 
     @torch.no_grad()
     def _decoded(self, latents: Tensor, *, periodic: bool) -> Tensor:
         """[F, H, W, 3] display-encoded."""
-        latents = latents.to(self.autoencoder.device, self.autoencoder.dtype)
+        latents = latents.to(self.codec.device, self.codec.autoencoder.dtype)
         if not periodic:
-            return decode(self.autoencoder, latents)[0].float().cpu()
-        planes = decode_periodic(lambda z: decode(self.autoencoder, z).permute(0, 4, 1, 2, 3), latents)
+            return self.codec.decode(latents)[0].float().cpu()
+        planes = decode_periodic(lambda z: self.codec.decode(z).permute(0, 4, 1, 2, 3), latents)
         frames = planes[0].permute(1, 2, 3, 0).float().cpu()
         return blend_boundary(frames, max(2, round(frames.shape[1] * BOUNDARY_BAND))).clamp(0, 1)
 
@@ -174,7 +174,7 @@ def load_generator(
     on_cpu = placement.device == "cpu"
     dtype = torch.float32 if on_cpu or spec.text_encoder == "minilm" else placement.compute_dtype
     transformer = load_transformer(spec, folder, dtype=dtype)
-    autoencoder = channels_last(load_autoencoder(spec, folder))
+    codec = load_codec(spec, folder)
     text = load_text_encoder(spec, folder, dtype="fp32" if on_cpu else "bf16")
     image = None
     if spec.image_encoder is not None:
@@ -183,8 +183,8 @@ def load_generator(
                 f"model {spec.name} needs --weights FOLDER: its image encoder is read from there"
             )
         image = load_image_encoder(folder)
-    place(transformer, autoencoder, placement)
-    return Generator(spec=spec, transformer=transformer, autoencoder=autoencoder, text=text, image=image)
+    place(transformer, codec.autoencoder, placement)
+    return Generator(spec=spec, transformer=transformer, codec=codec, text=text, image=image)
 
 
 def squared(photo: Tensor, side: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from gonio.models.spec import MASK_CHANNELS, VideoModelSpec
 
@@ -35,33 +34,6 @@ def condition(spec: VideoModelSpec, latents: Tensor, photo_latents: Tensor | Non
     if photo_latents is not None:
         parts.append(image_condition(photo_latents))
     return torch.cat(parts, 1) if parts else None
-
-
-def network_input(spec: VideoModelSpec, seen: Tensor) -> Tensor:
-    """What the transformer takes: latents and `condition` joined [B, z + C, f, h, w], and the neighbours'
-    latents between places and photo where the spec asks for them."""
-    if not spec.neighbour_channels:
-        return seen
-    _, rows, columns = spec.transformer["patch_size"]
-    around = neighbours(seen[:, : spec.neighbour_channels], rows, columns)
-    told = spec.autoencoder["z_dim"] + spec.position_channels
-    return torch.cat([seen[:, :told], around, seen[:, told:]], 1)
-
-
-def neighbours(latents: Tensor, rows: int, columns: int) -> Tensor:
-    """Latents of the eight places around, so many rows and columns away.
-
-    [B, C, f, h, w] -> [B, 8 C, f, h, w]. Beyond the border the border's go on.
-    """
-    height, width = latents.shape[-2:]
-    padded = pad(latents.flatten(1, 2), (columns, columns, rows, rows), mode="replicate")
-    found = [
-        padded[..., row : row + height, column : column + width].view_as(latents)
-        for row in (0, rows, 2 * rows)
-        for column in (0, columns, 2 * columns)
-        if (row, column) != (rows, columns)
-    ]
-    return torch.cat(found, 1)
 
 
 def position_channels(height: int, width: int, octaves: int) -> Tensor:

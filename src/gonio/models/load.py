@@ -18,6 +18,7 @@ from gonio import media
 from gonio.errors import GonioError
 from gonio.media.limits import reason
 from gonio.models.spec import AUTOENCODER_DEFAULTS, TRANSFORMER_DEFAULTS, VideoModelSpec, plain
+from gonio.models.token_shift import with_token_shift
 from gonio.models.weight_files import (
     Shapes,
     folded_shape,
@@ -53,15 +54,19 @@ def load_transformer(
     tensor or a field is wrong.
     """
     place = _place(spec, TRANSFORMER, folder, spec.bundled_transformer)
-    return _load(spec.transformer, TRANSFORMER, place, dtype, device)
+    return _completed(spec, _load(spec.transformer, TRANSFORMER, place, dtype, device))
 
 
 def load_autoencoder(
     spec: VideoModelSpec, folder: Path | None = None, *, device: str | torch.device = "cpu"
 ) -> AutoencoderKLWan:
     """The spec's autoencoder in eval mode, always in fp32; see `load_transformer` (with vae/)."""
-    place = _place(spec, AUTOENCODER, folder, spec.bundled_autoencoder)
-    return _load(spec.autoencoder, AUTOENCODER, place, torch.float32, device)
+    return _load(spec.autoencoder, AUTOENCODER, autoencoder_folder(spec, folder), torch.float32, device)
+
+
+def autoencoder_folder(spec: VideoModelSpec, folder: Path | None = None) -> Path:
+    """Where the spec's autoencoder is: below `folder`, else bundled, else in the hub's cache."""
+    return _place(spec, AUTOENCODER, folder, spec.bundled_autoencoder)
 
 
 def random_transformer(spec: VideoModelSpec, seed: int) -> WanTransformer3DModel:
@@ -83,7 +88,7 @@ def random_transformer(spec: VideoModelSpec, seed: int) -> WanTransformer3DModel
                     nn.init.zeros_(module.bias)
             nn.init.xavier_uniform_(model.patch_embedding.weight.flatten(1))
             nn.init.zeros_(model.proj_out.weight)
-    return model
+    return _completed(spec, model)
 
 
 def random_autoencoder(spec: VideoModelSpec, seed: int) -> AutoencoderKLWan:
@@ -96,7 +101,7 @@ def random_autoencoder(spec: VideoModelSpec, seed: int) -> AutoencoderKLWan:
 def meta_transformer(spec: VideoModelSpec) -> WanTransformer3DModel:
     """The spec's transformer on the meta device: names, shapes and counts without memory."""
     with torch.device("meta"):
-        return _build(TRANSFORMER, spec.transformer)
+        return _completed(spec, _build(TRANSFORMER, spec.transformer))
 
 
 def meta_autoencoder(spec: VideoModelSpec) -> AutoencoderKLWan:
@@ -123,6 +128,11 @@ def _build(class_name: str, config: Mapping[str, Any]) -> Any:
         for field, neutral in zip(_STATISTICS, (0.0, 1.0), strict=True):
             known[field] = known[field] or [neutral] * config["z_dim"]
     return getattr(diffusers, class_name)(**known)
+
+
+def _completed(spec: VideoModelSpec, transformer: Any) -> Any:
+    """What a spec asks of its transformer beyond the class; no weights are added."""
+    return with_token_shift(transformer) if spec.token_shift else transformer
 
 
 def _place(spec: VideoModelSpec, class_name: str, folder: Path | None, bundled: str | None) -> Path:

@@ -19,7 +19,7 @@ from torch.nn.functional import gelu
 
 from gonio.errors import UsageError
 from gonio.models.autoencoder import clip_from_frames, encode, latent_statistics
-from gonio.models.condition import condition, network_input, position_channels
+from gonio.models.condition import condition, position_channels
 from gonio.models.periodic import on_torus
 from gonio.models.regressor import first_frame_tokens, unpatched
 from gonio.models.single_frame import decode_frame, fold
@@ -33,8 +33,9 @@ Upsampler = Literal["decoder", "linear"]
 class ReconstructionSpec:
     """One large reconstruction model.
 
-    video: the spec its networks are taken from. frames, projection: of its input. upsampler: the video
-    model's decoder, or one linear layer a token (an ablation of the paper). residual: the regressor's output
+    video: the spec its networks are taken from. begin: the packed video model whose weights, unpacked,
+    training begins with; None: `video` itself. frames, projection: of its input. upsampler: the video model's
+    decoder, or one linear layer a token (an ablation of the paper). residual: the regressor's output
     is added to the first frame's latents instead of taking their place. detail: channels of a path at full
     resolution that sees the frames beside what the decoder made of the latents; 0: none, as in the paper.
     It needs aligned, so rectified, frames. decoder: of the neural material. bundled: below gonio/weights.
@@ -42,6 +43,7 @@ class ReconstructionSpec:
 
     name: str
     video: str
+    begin: str | None = None
     frames: int = 17
     projection: Projection = "perspective"
     upsampler: Upsampler = "decoder"
@@ -69,7 +71,8 @@ class ReconstructionSpec:
 
 MINI_LRM = ReconstructionSpec(
     name="mini-lrm",
-    video="mini-t2v",
+    video="mini-unpacked",
+    begin="mini-t2v",
     projection="rectified",
     residual=True,
     detail=64,
@@ -198,7 +201,7 @@ class ReconstructionModel(nn.Module):
     def _coarse(self, latents: Tensor, periodic: bool) -> Tensor:
         """[B, 24, H, W] in whitened coordinates."""
         told = condition(self.video_spec, latents)
-        seen = network_input(self.video_spec, latents if told is None else torch.cat([latents, told], 1))
+        seen = latents if told is None else torch.cat([latents, told], 1)
         tokens = first_frame_tokens(self.transformer, seen, self.null_text)
         _, p_h, p_w = self.transformer.config.patch_size
         rows, columns = latents.shape[-2] // p_h, latents.shape[-1] // p_w

@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from gonio.models.small_attention import rotated
+from gonio.models.token_shift import tell_grid
+
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
@@ -25,6 +28,7 @@ def first_frame_tokens(
     The timestep is 0, that of clean latents. text: [N, D], the same for all. checkpointing: recompute the
     blocks in the backward pass instead of keeping their activations.
     """
+    tell_grid(transformer, latents)
     rotary = transformer.rope(latents)
     hidden = transformer.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
     time = torch.zeros(len(latents), device=latents.device)
@@ -61,7 +65,7 @@ def _for_first(
     modulation: Tensor,
     rotary: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """A transformer block's output for the first `count` tokens."""
+    """A transformer block's output for the first `count` tokens, which a shift of tokens must not leave."""
     shift, scale, gate, late_shift, late_scale, late_gate = (
         block.scale_shift_table + modulation.float()
     ).chunk(6, 1)
@@ -81,15 +85,7 @@ def _attend(attention: Any, asking: Tensor, answering: Tensor, rotary: tuple[Ten
     key = attention.norm_k(attention.to_k(answering))
     value = attention.to_v(answering)
     query, key, value = (x.unflatten(2, (attention.heads, -1)) for x in (query, key, value))
-    query, key = _rotated(query, rotary), _rotated(key, rotary)
+    query, key = rotated(query, rotary), rotated(key, rotary)
     found = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
     joined = found.transpose(1, 2).flatten(2, 3).type_as(query)
     return attention.to_out[1](attention.to_out[0](joined))
-
-
-def _rotated(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embedding of the first positions. x: [B, n, heads, d]"""
-    cosine, sine = rotary[0][:, : x.shape[1], :, 0::2], rotary[1][:, : x.shape[1], :, 1::2]
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], -1)
-    return turned.flatten(-2).type_as(x)

@@ -62,6 +62,7 @@ IMAGE_ENCODERS = ("clip-vit-h",)
 MASK_CHANNELS = 4  # one for each frame that a latent frame stands for
 # The attention of the class finds the image tokens by counting 512 text tokens from the end.
 TEXT_TOKENS_BEFORE_IMAGE = 512
+PATCH = 2  # latents along a side that are packed together
 TEMPORAL_STRIDE = 4  # AutoencoderKLWan encodes one frame, then fours, whatever its configuration says
 
 
@@ -75,8 +76,8 @@ class VideoModelSpec:
     sample's uv). position_octaves: the network is told each latent's place in the sample, as u, v and sine
     waves of so many octaves behind the noise; None: it is not, as in Wan, whose attention knows differences
     of places only. Light and camera are near the sample, so that what a rectified frame shows depends on
-    where. neighbour_channels: so many of the latents of the tokens around each are told too: a small model
-    learns within hours to join neighbours by what it is told, not by attention that must first be found.
+    where. packed: the flow works on so many principal components of patches of 2x2 latents (`packing`), 0: on
+    the latents. token_shift: the feed-forward layers see the tokens around (`token_shift`).
     preconditioned: the transformer's output is what `flow.velocity_from_residual` takes, not the velocity.
     resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
@@ -92,7 +93,8 @@ class VideoModelSpec:
     image_encoder: str | None = None
     projection: Projection = "perspective"
     position_octaves: int | None = None
-    neighbour_channels: int = 0
+    packed: int = 0
+    token_shift: bool = False
     preconditioned: bool = False
     frames: int = 81
     resolution: int = 512
@@ -134,11 +136,14 @@ class VideoModelSpec:
         octaves = self.position_octaves
         if octaves is not None and (type(octaves) is not int or not 0 <= octaves <= 8):
             raise self._error(f"position_octaves is {octaves!r}; it must be a whole number up to 8, or null")
-        if (
-            type(self.neighbour_channels) is not int
-            or not 0 <= self.neighbour_channels <= autoencoder["z_dim"]
-        ):
-            raise self._error(f"neighbour_channels is {self.neighbour_channels!r}; it must be 0 to z_dim")
+        limit = PATCH**2 * autoencoder["z_dim"]
+        if type(self.packed) is not int or not 0 <= self.packed <= limit:
+            raise self._error(f"packed is {self.packed!r}; it must be a whole number up to {limit}")
+        for field in ("token_shift", "preconditioned"):
+            if type(getattr(self, field)) is not bool:
+                raise self._error(f"{field} is {getattr(self, field)!r}; it must be true or false")
+        if self.preconditioned and not self.packed:
+            raise self._error("preconditioned needs packed latents, whose deviations are known")
         for field in ("sampling_shift", "training_shift", "guidance"):
             value = getattr(self, field)
             if type(value) not in (int, float) or not 0 < value < inf:
@@ -152,12 +157,11 @@ class VideoModelSpec:
             )
         if not self.stacked and halvings != 2:
             raise self._error("temperal_downsample must halve the frames twice: the class encodes by fours")
-        self._expect("autoencoder", "scale_factor_spatial", self.spatial_stride)
-        z = autoencoder["z_dim"]
+        self._expect("autoencoder", "scale_factor_spatial", self.autoencoder_stride)
+        z = self.latent_channels
         self._expect("transformer", "out_channels", z)
         given = 0 if self.task == "text" else z + MASK_CHANNELS
-        told = self.position_channels + 8 * self.neighbour_channels
-        self._expect("transformer", "in_channels", z + told + given)
+        self._expect("transformer", "in_channels", z + self.position_channels + given)
         self._expect("transformer", "added_kv_proj_dim", self.width if self.image_encoder else None)
         if (transformer["image_dim"] is None) != (self.image_encoder is None):
             raise self._error("image_dim of the transformer and image_encoder go together; give both or none")
@@ -191,9 +195,19 @@ class VideoModelSpec:
         return self.stacked_frames > 1
 
     @property
-    def spatial_stride(self) -> int:
-        """Pixels per latent, along a side."""
+    def autoencoder_stride(self) -> int:
+        """Pixels per latent of the autoencoder, along a side."""
         return 2 ** (len(self.autoencoder["dim_mult"]) - 1) * (self.autoencoder["patch_size"] or 1)
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels per latent of the flow, along a side."""
+        return self.autoencoder_stride * (PATCH if self.packed else 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """Of the flow's latents."""
+        return self.packed or self.autoencoder["z_dim"]
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """[C, F, H, W] of the latents of a clip of valid size."""
@@ -201,7 +215,7 @@ class VideoModelSpec:
         check_size(self, height, width)
         stride = self.spatial_stride
         depth = 1 if self.stacked else 1 + (frames - 1) // TEMPORAL_STRIDE
-        return self.autoencoder["z_dim"], depth, height // stride, width // stride
+        return self.latent_channels, depth, height // stride, width // stride
 
     def token_count(self, frames: int, height: int, width: int) -> int:
         """Tokens that the transformer sees for a clip of valid size."""
@@ -299,14 +313,15 @@ _MINI_AUTOENCODER = {
     "latents_mean": None,
     "latents_std": None,
 }
-_MINI_TOLD = 10 + 8 * 16  # channels of places and neighbours
+_MINI_PACKED = 96
+_MINI_PLACES = 10  # channels
 _MINI_TRANSFORMER = {
-    "patch_size": [1, 2, 2],
+    "patch_size": [1, 1, 1],
     "num_attention_heads": 4,
-    "attention_head_dim": 60,
-    "in_channels": _MINI_LATENTS + _MINI_TOLD,
-    "out_channels": _MINI_LATENTS,
-    "ffn_dim": 960,
+    "attention_head_dim": 64,
+    "in_channels": _MINI_PACKED + _MINI_PLACES,
+    "out_channels": _MINI_PACKED,
+    "ffn_dim": 1024,
     "num_layers": 8,
     "freq_dim": 128,
     "text_dim": 384,
@@ -318,8 +333,9 @@ _MINI: dict[str, Any] = {
     "text_tokens": 64,
     "projection": "rectified",
     "position_octaves": 2,
-    "neighbour_channels": 16,
-    "preconditioned": False,
+    "packed": _MINI_PACKED,
+    "token_shift": True,
+    "preconditioned": True,
     "frames": _MINI_FRAMES,
     "resolution": 128,
     "sampling_shift": 3.0,
@@ -342,9 +358,25 @@ SPECS: dict[str, VideoModelSpec] = {
         VideoModelSpec(
             name="mini-i2v",
             task="image",
-            transformer={**_MINI_TRANSFORMER, "in_channels": 2 * _MINI_LATENTS + _MINI_TOLD + MASK_CHANNELS},
+            transformer={
+                **_MINI_TRANSFORMER,
+                "in_channels": 2 * _MINI_PACKED + _MINI_PLACES + MASK_CHANNELS,
+            },
             bundled_transformer="mini-i2v/transformer",
             **_MINI,
+        ),
+        # mini-t2v with its packing folded into its first layer (`packing.unpacked`): what the reconstruction
+        # model is made of, which must see all of the latents.
+        VideoModelSpec(
+            name="mini-unpacked",
+            task="text",
+            transformer={
+                **_MINI_TRANSFORMER,
+                "patch_size": [1, PATCH, PATCH],
+                "in_channels": _MINI_LATENTS + _MINI_PLACES,
+                "out_channels": _MINI_LATENTS,
+            },
+            **_MINI | {"packed": 0, "preconditioned": False},
         ),
         VideoModelSpec(
             name="wan2.1-t2v-1.3b",

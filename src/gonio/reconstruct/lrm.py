@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +14,15 @@ from gonio.camera import Trajectory, two_phase
 from gonio.color import srgb_from_linear
 from gonio.errors import GonioError, UsageError
 from gonio.material_video import MaterialVideo
-from gonio.models.autoencoder import channels_last
+from gonio.models.autoencoder import channels_last, latent_statistics
+from gonio.models.codec import load_codec
 from gonio.models.load import (
     load_autoencoder,
     load_transformer,
     random_autoencoder,
     random_transformer,
 )
+from gonio.models.packing import unpacked
 from gonio.models.reconstruction import (
     CLASS,
     LRM_SPECS,
@@ -27,6 +30,7 @@ from gonio.models.reconstruction import (
     ReconstructionSpec,
     load_state,
 )
+from gonio.models.spec import find_spec
 from gonio.models.text import load_text_encoder, prompt_tokens
 from gonio.models.weight_files import open_weights, weights_path
 from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance
@@ -69,17 +73,33 @@ def new_model(
     """A model to train. start: "video" takes the video model's weights (from a folder, else bundled or
     cached), "random" only its frozen autoencoder's encoder."""
     video = spec.video_spec
-    autoencoder = load_autoencoder(video, weights)
+    autoencoder = load_autoencoder(video, weights if video.bundled_autoencoder is None else None)
     if start == "random":
         transformer = random_transformer(video, seed)
         autoencoder.decoder.load_state_dict(random_autoencoder(video, seed).decoder.state_dict())
     else:
-        transformer = load_transformer(video, weights)
+        transformer = _video_transformer(spec, weights, seed)
     null_text = prompt_tokens(load_text_encoder(video, weights), "").float()
     mlps, space = decoder_of(spec.decoder, pretrained=decoder == "universal", seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ReconstructionModel(spec, autoencoder, transformer, null_text, mlps, (space.mean, space.basis))
+
+
+def _video_transformer(spec: ReconstructionSpec, weights: Path | None, seed: int) -> Any:
+    """The video model's transformer, its packing folded into the first layer where it has one."""
+    video = spec.video_spec
+    if spec.begin is None:
+        return load_transformer(video, weights)
+    begin = find_spec(spec.begin)
+    codec = load_codec(begin, weights if begin.bundled_autoencoder is None else None)
+    if codec.packing is None:
+        raise UsageError(f"model {spec.name}: begins with {begin.name}, whose latents are not packed")
+    center, scale = (s.flatten() for s in latent_statistics(codec.autoencoder, codec.packing.mean))
+    found = load_transformer(begin, weights).state_dict()
+    transformer = random_transformer(video, seed)
+    transformer.load_state_dict(unpacked(found, codec.packing, center, scale), strict=False)
+    return transformer
 
 
 def load_model(spec: ReconstructionSpec, folder: Path | None = None) -> ReconstructionModel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gonio.camera import Trajectory, camera_axes
@@ -25,6 +26,11 @@ class Batch:
     wi: Tensor
     wo: Tensor
     target: Tensor
+
+
+def joined(*batches: Batch) -> Batch:
+    names = ("uv", "wi", "wo", "target")
+    return Batch(**{name: torch.cat([getattr(batch, name) for batch in batches]) for name in names})
 
 
 class Observations:

@@ -2,7 +2,10 @@
 
 `scratch` is the paper's baseline: random MLPs and textures. `optimize` starts from the universal MLPs, keeps
 them close with a small learning rate, and looks for latents in the coordinates in which the universal latents
-are a standard normal, with that normal as their prior.
+are a standard normal, with that normal as their prior. `refine` goes on from there with a teacher's second
+opinion: two reconstructions that agree on the frames differ where there are none, and the mean of both is
+nearer to the truth than either. A last level learns that mean at random views and lights, and the frames
+beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from gonio.blocks import BLOCK, for_each_block, whole_blocks, worker_count
+from gonio.camera import random_places
 from gonio.color import log_decode, srgb_from_linear
 from gonio.errors import GonioError
 from gonio.material_video import MaterialVideo
@@ -32,28 +36,33 @@ from gonio.reconstruct.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from gonio.reconstruct.observations import Observations, observe
+from gonio.reconstruct.observations import Batch, Observations, joined, observe
+from gonio.reconstruct.plane import geometry_at
 from gonio.reconstruct.universal import LatentSpace, load_universal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One step of the coarse-to-fine schedule. size: texels per side; batch: observations a step."""
+    """One step of the coarse-to-fine schedule. size: texels per side; batch: observations a step.
+
+    imagined: share of the batch that is not observed, but the mean of two opinions: see `Fit.opinions`.
+    """
 
     size: int
     shrink: int
     steps: int
     batch: int
+    imagined: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """Everything a fit depends on besides the video.
 
-    prior weighs the mean square of the whitened latents (of their distance to where the fit started, where it
-    was given a start) against the mean square log error. robust: above 0, errors much larger than this count
-    for less than their square (Cauchy): frames that disagree do not pull the others along.
-    effort scales the number of steps. final_rate is the fraction of the rates left at the end of each level.
+    prior weighs the mean square of the whitened latents against the mean square log error. robust: above 0,
+    errors much larger than this count for less than their square (Cauchy): frames that disagree do not pull
+    the others along. effort scales the number of steps. final_rate is the fraction of the rates left at the
+    end of each level. blend_steps: of the last level, which listens to a teacher; 0 for none.
     """
 
     universal: bool = True
@@ -71,6 +80,7 @@ class FitSettings:
     fine_steps: int = 70
     coarse_batch: int = 8192
     fine_batch: int = 32768
+    blend_steps: int = 0
 
     def levels(self, size: int) -> list[Level]:
         """The schedule for a texture of `size` texels per side."""
@@ -82,32 +92,21 @@ class FitSettings:
             steps = self.coarse_steps if index == 0 else self.fine_steps
             batch = min(self.coarse_batch * 2**index, self.fine_batch)
             result.append(
-                Level(
-                    size=size // shrink, shrink=shrink, steps=max(1, round(steps * self.effort)), batch=batch
-                )
+                Level(size=size // shrink, shrink=shrink, steps=self._with_effort(steps), batch=batch)
             )
+        if self.blend_steps:
+            steps = self._with_effort(self.blend_steps)
+            result.append(Level(size=size, shrink=1, steps=steps, batch=self.fine_batch, imagined=0.5))
         return result
+
+    def _with_effort(self, steps: int) -> int:
+        return max(1, round(steps * self.effort))
 
 
 OPTIMIZE = FitSettings()
 # The baseline's rates are the best of those tried (docs/RESULTS.md), and it gets a fifth more steps.
 SCRATCH = FitSettings(universal=False, texture_rate=0.02, decoder_rate=2e-3, prior=0.0, effort=1.2)
-
-
-# From the textures of a reconstruction model, at full resolution from the first step.
-REFINE = FitSettings(
-    coarsest=4096, coarse_steps=150, coarse_batch=32768, texture_rate=0.03, prior=0.1, robust=0.3
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Where a fit begins: T_off, T_rgb [R, R, C] of its size, their decoder, and its latents' coordinates."""
-
-    T_off: Tensor
-    T_rgb: Tensor
-    decoder: Decoder
-    space: LatentSpace
+REFINE = FitSettings(robust=0.3, effort=0.55, blend_steps=150)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +118,20 @@ class Progress:
 
 
 class Fit:
-    """The state of a running fit: whitened latents, decoder, their optimizers, the place in the schedule."""
+    """The state of a running fit: whitened latents, decoder, their optimizers, the place in the schedule.
 
-    def __init__(self, settings: FitSettings, size: int, start: Start | None = None) -> None:
-        self.settings = settings
+    opinions: what a level with imagined observations learns the mean of: the teacher, and the fit itself as
+    it was when the level began.
+    """
+
+    def __init__(self, settings: FitSettings, size: int, teacher: NeuralMaterial | None = None) -> None:
+        if (teacher is not None) != (settings.blend_steps > 0):
+            raise GonioError("fit: a teacher and settings with blend_steps go together; give both or none")
+        self.settings, self.teacher = settings, teacher
         self.levels = settings.levels(size)
+        self.opinions: tuple[NeuralMaterial, ...] = ()
         torch.manual_seed(settings.seed)
-        if start is not None:
-            self.decoder, self.space = _copied(start.decoder), start.space
-        elif settings.universal:
+        if settings.universal:
             universal = load_universal(settings.decoder)
             self.decoder, self.space = universal.decoder, universal.space
         else:
@@ -139,16 +143,8 @@ class Fit:
             )
         side = self.levels[0].size
         channels = self.space.mean.numel()
-        self.anchor: Tensor | None = None
-        if start is not None:
-            self.code = self.space.whitened(torch.cat([start.T_off, start.T_rgb], -1))
-            if self.code.shape != (side, side, channels):
-                found = list(self.code.shape)
-                raise GonioError(f"fit: a start of {found}, expected {[side, side, channels]}")
-            self.anchor = self.code.clone()
-        else:
-            make = torch.zeros if settings.universal else torch.randn
-            self.code = make(side, side, channels)
+        make = torch.zeros if settings.universal else torch.randn
+        self.code = make(side, side, channels)
         self.level, self.step = 0, 0
         self.sinks: list[tuple[Tensor, Tensor]] = []
         self.new_optimizers()
@@ -163,7 +159,10 @@ class Fit:
     def enter_level(self, level: int) -> None:
         """Go on at the next resolution from the bilinearly enlarged textures."""
         self.level, self.step = level, 0
-        self.code = enlarge(self.code.detach(), self.levels[level].size)
+        if self.code.shape[0] != self.levels[level].size:
+            self.code = enlarge(self.code.detach(), self.levels[level].size)
+        if self.levels[level].imagined and self.teacher is not None:
+            self.opinions = (self.teacher, self.material())
         self.new_optimizers()
 
     @property
@@ -188,12 +187,18 @@ class Fit:
         tensors |= {f"decoder.{k}": v for k, v in self.decoder.state_dict().items()}
         for name, optimizer in self._optimizers():
             tensors |= optimizer_tensors(name, optimizer)
+        if self.opinions:
+            tensors |= {f"opinion.{k}": v for k, v in self.opinions[1].state_dict().items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.level, self.step = (int(n) for n in tensors["where"])
         self.code = tensors["code"].clone()
         self.decoder.load_state_dict(decoder_weights(tensors))
+        if self.levels[self.level].imagined and self.teacher is not None:
+            own = self.material()
+            own.load_state_dict({k: tensors[f"opinion.{k}"] for k in own.state_dict()})
+            self.opinions = (self.teacher, own)
         self.new_optimizers()
         for name, optimizer in self._optimizers():
             restore_optimizer(name, optimizer, tensors)
@@ -212,8 +217,11 @@ class Fit:
         """One gradient step. Returns the mean square log error and that of display-encoded values."""
         settings, level = self.settings, self.levels[self.level]
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.done_steps)
-        chosen = torch.randint(observations.count, (level.batch,), generator=generator)
+        imagined = round(level.batch * level.imagined)
+        chosen = torch.randint(observations.count, (level.batch - imagined,), generator=generator)
         batch = observations.batch(chosen, self.decoder.spec.gain)
+        if imagined:
+            batch = joined(batch, self.imagined(imagined, generator))
         T_off, T_rgb = self.textures()
         T_off.requires_grad_(True), T_rgb.requires_grad_(True)
         parameters = list(self.decoder.parameters())
@@ -255,9 +263,8 @@ class Fit:
             for whole, sink in zip(self.sinks[0], sinks, strict=True):
                 whole += sink
         gradient = self.space.gradient(torch.cat(self.sinks[0], -1))
-        # d/de of prior * mean((e - anchor)^2)
-        away = self.code.detach() if self.anchor is None else self.code.detach() - self.anchor
-        self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * away
+        # d/de of prior * mean(e^2)
+        self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * self.code.detach()
         rate = self.rate()
         self.code_optimizer.param_groups[0]["lr"] = settings.texture_rate * rate
         self.decoder_optimizer.param_groups[0]["lr"] = settings.decoder_rate * rate
@@ -265,6 +272,19 @@ class Fit:
         self.decoder_optimizer.step()
         self.step += 1
         return loss, display
+
+    @torch.no_grad()
+    def imagined(self, count: int, generator: torch.Generator) -> Batch:
+        """What the opinions say on average, in the log domain, of random points, views and lights."""
+        uv = torch.rand(count, 2, generator=generator)
+        at = geometry_at(uv, *(random_places((count,), generator) for _ in range(2)))
+
+        def mean(start: int, stop: int) -> Tensor:
+            points = (at.uv[start:stop], at.wi[start:stop], at.wo[start:stop])
+            said = [log_value(m.decoder, m.T_off, m.T_rgb, *points) for m in self.opinions]
+            return torch.stack(said).mean(0)
+
+        return Batch(uv=at.uv, wi=at.wi, wo=at.wo, target=torch.cat(for_each_block(count, mean)))
 
     def _error(self, difference: Tensor) -> Tensor:
         """The summed loss of differences in the log domain."""
@@ -303,7 +323,7 @@ def fit(
     settings: FitSettings = OPTIMIZE,
     *,
     size: int | None = None,
-    start: Start | None = None,
+    teacher: NeuralMaterial | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 10.0,
     report: Callable[[Progress], None] | None = None,
@@ -311,16 +331,17 @@ def fit(
 ) -> NeuralMaterial:
     """Fit a neural material to the video's frames.
 
-    size: texels per side, the frames' shorter side when None. start: what to begin with instead of the mean
-    material, for settings of one level (`REFINE`). With a `checkpoint` path the state is written
-    there now and then; a fit of the same video and settings goes on from it, bit for bit, and removes it at
-    the end.
+    size: texels per side, the frames' shorter side when None. teacher: a material of the same sample, for
+    settings with `blend_steps` (`REFINE`). With a `checkpoint` path the state is written there now and then;
+    a fit of the same video, settings and teacher goes on from it, bit for bit, and removes it at the end.
     """
     size = size or min(video.frames.shape[1:3])
-    state = Fit(settings, size, start)
+    state = Fit(settings, size, teacher)
     identity: dict[str, str] = {}
     if checkpoint is not None:
         identity = {"settings": repr(settings), "size": str(size), "video": _digest(video)}
+        if teacher is not None:
+            identity["teacher"] = tensors_digest(teacher.state_dict().values())
         if checkpoint.exists():
             state.restore(load_checkpoint(checkpoint, identity))
     with whole_blocks():
@@ -332,9 +353,14 @@ def fit(
 
 def _digest(video: MaterialVideo) -> str:
     """A hash of all a fit sees of a video."""
-    digest = hashlib.sha256(repr(video.trajectory.to_json()).encode())
-    for tensor in (video.frames, video.coverage):
-        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    seen = tensors_digest((video.frames, video.coverage))
+    return hashlib.sha256(f"{video.trajectory.to_json()!r} {seen}".encode()).hexdigest()
+
+
+def tensors_digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(np.ascontiguousarray(tensor.detach().numpy()).tobytes())
     return digest.hexdigest()
 
 

@@ -23,11 +23,9 @@ from gonio.reconstruct.optimize import (
     SCRATCH,
     FitSettings,
     Progress,
-    Start,
     display_error,
     fit,
 )
-from gonio.reconstruct.universal import LatentSpace
 
 # The PSNR of one step is that of its few thousand pixels; this much of it enters the shown mean.
 SMOOTHING = 0.05
@@ -53,10 +51,11 @@ _SHOWN_PIXELS = 1 << 16
 class Reconstruction:
     """How to make a material of a video.
 
-    method: "lrm" is one pass of the reconstruction model, "refine" that and a short fit, "optimize" a fit
-    from the universal decoder, "scratch" one from random numbers. size: texels per side, the frames' shorter
-    side if None. decoder: of the fits; a reconstruction model has its own. model: folder of a reconstruction
-    model, bundled if None. tileable: the convolutions of the model wrap around.
+    method: "lrm" is one pass of the reconstruction model, "optimize" a fit from the universal decoder,
+    "refine" a shorter one that then listens to the model's opinion, "scratch" a fit from random numbers.
+    size: texels per side, the frames' shorter side if None. decoder: of the fits; a reconstruction model has
+    its own. model: folder of a reconstruction model, bundled if None. tileable: the convolutions of the model
+    wrap around.
     """
 
     method: Method = "optimize"
@@ -104,17 +103,11 @@ def reconstruct_shown(
     found = lrm.reconstruct(model, video, size=how.size, periodic=how.tileable, provenance=provenance)
     if how.settings is None:
         return found, input_psnr(found, video)
-    start = Start(
-        T_off=found.T_off.detach(),
-        T_rgb=found.T_rgb.detach(),
-        decoder=found.decoder,
-        space=LatentSpace(mean=model.mean, basis=model.basis),
-    )
     return fit_shown(
         video,
         how.settings,
-        size=found.resolution[0],
-        start=start,
+        size=how.size,
+        teacher=found,
         checkpoint=checkpoint,
         provenance=provenance,
         title=title,
@@ -143,7 +136,7 @@ def fit_shown(
     settings: FitSettings,
     *,
     size: int | None = None,
-    start: Start | None = None,
+    teacher: NeuralMaterial | None = None,
     checkpoint: Path | None = None,
     provenance: Provenance | None = None,
     title: str = "Fitting",
@@ -163,7 +156,7 @@ def fit_shown(
             video,
             settings,
             size=size,
-            start=start,
+            teacher=teacher,
             checkpoint=checkpoint,
             report=report,
             provenance=provenance,

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 
 from gonio import media
 from gonio.blocks import for_each_block, whole_blocks
-from gonio.camera import cross_joined, two_phase
+from gonio.camera import cross_joined, random_places, two_phase
 from gonio.color import log_encode
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed
 from gonio.data.faults import with_faults
 from gonio.data.heightfield import HeightFieldBatch, shade
 from gonio.models.autoencoder import channels_last
 from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec
+from gonio.models.small_attention import with_small_attention
 from gonio.models.weight_files import save_sharded
 from gonio.neural_material import MaterialSpec, log_value
 from gonio.reconstruct.lrm import filled, new_model
 from gonio.reconstruct.plane import geometry_at
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
-from gonio.train.neural_material import random_places
 
 MODEL_FOLDER = "model"
 
@@ -141,6 +141,8 @@ def train_lrm(
     )
     model.decoder.requires_grad_(not recipe.frozen_decoder)
     channels_last(model.autoencoder)
+    size = recipe.clips.resolution
+    with_small_attention(model.transformer, model.video_spec.token_count(recipe.spec.frames, size, size))
     materials = PoolMaterials(pool, prepared)
     training = Training(LRMObjective(model.train(), recipe), recipe.loop)
     done = train(

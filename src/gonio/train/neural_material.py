@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gonio.blocks import for_each_block, whole_blocks
-from gonio.camera import ORBIT_DISTANCE
+from gonio.camera import random_places
 from gonio.color import log_encode
 from gonio.data.heightfield import HeightFieldBatch, shade
 from gonio.data.procedural import sample_material
@@ -64,16 +64,6 @@ RECIPES: dict[str, UniversalRecipe] = {
 }
 
 # Zenith angles of training views and lights reach a little beyond the cross-joined set's.
-MAX_ZENITH = math.radians(78.0)
-
-
-def random_places(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Camera or light places [..., 3]: uniform over the projected disk up to 78 degrees, 1.2 to 2.2 away."""
-    radius = torch.rand(shape, generator=generator).sqrt() * math.sin(MAX_ZENITH)
-    azimuth = torch.rand(shape, generator=generator) * 2 * math.pi
-    distance = ORBIT_DISTANCE * (0.67 + 0.55 * torch.rand(shape, generator=generator))
-    direction = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), (1 - radius**2).sqrt()], -1)
-    return direction * distance[..., None]
 
 
 def training_materials(recipe: UniversalRecipe, folders: list[Path]) -> Iterator[PBRMaterial]:

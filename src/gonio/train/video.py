@@ -60,14 +60,15 @@ class VideoRecipe:
 _PAPER = VideoRecipe(model="wan2.1-t2v-14b", start="wan2.1-t2v-14b")
 _MINI = VideoRecipe(
     model="mini-t2v",
-    batch=8,
+    batch=16,
     clips=ClipSettings(),
+    variants=2,
     levels="wide",
     keep="last",
     resolution=128,
     checkpointing=False,
     validate_every=500,
-    loop=LoopSettings(steps=6000, rate=1e-3, muon_rate=5e-3, warmup=100, ema=0.999, precision="bf16"),
+    loop=LoopSettings(steps=3000, rate=1e-3, muon_rate=5e-3, warmup=100, ema=0.999, precision="bf16"),
 )
 RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gonio import media
 from gonio.color import srgb_from_linear
@@ -21,10 +19,11 @@ from gonio.data.photos import Environments, quick_photograph
 from gonio.errors import GonioError, UsageError
 from gonio.generate.pipeline import Generator, SamplingSettings
 from gonio.material_video import MaterialVideo
-from gonio.models.autoencoder import channels_last, encode
+from gonio.models.codec import Codec, load_codec
 from gonio.models.denoiser import Denoiser
-from gonio.models.load import load_autoencoder, load_transformer, random_transformer
+from gonio.models.load import load_transformer, random_transformer
 from gonio.models.lora import add_lora, save_lora
+from gonio.models.small_attention import with_small_attention
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, load_text_encoder, prompt_tokens
 from gonio.models.weight_files import save_model
@@ -33,7 +32,6 @@ from gonio.train.pool_cache import PHOTO_LAMPS, pool_cache
 from gonio.train.video import VideoObjective, VideoRecipe, batch_at, widened_input
 
 TRANSFORMER_FOLDER = "transformer"
-SMALL_ATTENTION = 1024  # tokens
 # Two materials as they are trained on, and two that no catalogue has: those collapse first when a finetuned
 # model forgets what it knew.
 VALIDATION_PROMPTS = (
@@ -77,42 +75,32 @@ def train_video(
     """
     spec = find_spec(recipe.model)
     text = load_text_encoder(spec, weights)
-    autoencoder = channels_last(load_autoencoder(spec, weights if spec.bundled_autoencoder is None else None))
-    cache = _data(recipe, spec, out, data, pool, environments, exclude, autoencoder, text)
+    codec = load_codec(spec, weights if spec.bundled_autoencoder is None else None)
+    cache = _data(recipe, spec, out, data, pool, environments, exclude, codec, text)
     transformer = _start(recipe, spec, weights)
     if recipe.tuning == "lora":
         add_lora(transformer, rank=recipe.rank)
     if recipe.checkpointing:
         transformer.enable_gradient_checkpointing()
-    training = Training(VideoObjective(Denoiser(spec, transformer.train(), autoencoder)), recipe.loop)
-    generator = Generator(spec=spec, transformer=transformer, autoencoder=autoencoder, text=text)
+    training = Training(VideoObjective(Denoiser(spec, transformer.train(), codec.deviation)), recipe.loop)
+    generator = Generator(spec=spec, transformer=transformer, codec=codec, text=text)
     history = Validations(out, recipe, generator, training, score)
-    with _attention(spec, recipe, training.accelerator.device):
-        done = train(
-            training,
-            lambda step, index: batch_at(recipe, spec, cache, step, index),
-            checkpoint=out / "training.safetensors",
-            identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
-            report=report,
-            every=recipe.validate_every,
-            validate=history.validate if spec.task == "text" else None,
-            stop_after_seconds=stop_after_seconds,
-        )
+    with_small_attention(transformer, spec.token_count(spec.frames, recipe.resolution, recipe.resolution))
+    done = train(
+        training,
+        lambda step, index: batch_at(recipe, spec, cache, step, index),
+        checkpoint=out / "training.safetensors",
+        identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
+        report=report,
+        every=recipe.validate_every,
+        validate=history.validate if spec.task == "text" else None,
+        stop_after_seconds=stop_after_seconds,
+    )
     if not history.kept:
         history.keep()
     facts = {"recipe": asdict(recipe), "clips": len(cache), "steps": training.step, "loss": training.smooth}
     media.write_json(out / "training.json", facts)
     return done
-
-
-def _attention(
-    spec: VideoModelSpec, recipe: VideoRecipe, device: torch.device
-) -> AbstractContextManager[Any]:
-    """Plain matrix products for few tokens on a CPU, where torch's fused attention takes longer."""
-    tokens = spec.token_count(spec.frames, recipe.resolution, recipe.resolution)
-    if device.type == "cpu" and tokens <= SMALL_ATTENTION:
-        return sdpa_kernel(SDPBackend.MATH)
-    return nullcontext()
 
 
 class Validations:
@@ -206,7 +194,7 @@ def _data(
     pool: ClipPool | None,
     environments: Path | None,
     exclude: Sequence[str],
-    autoencoder: Any,
+    codec: Codec,
     text: TextEncoder,
 ) -> LatentCache:
     if data is not None:
@@ -221,8 +209,8 @@ def _data(
 
     @torch.no_grad()
     def encode_video(frames: Tensor) -> Tensor:
-        with torch.autocast(autoencoder.device.type, torch.bfloat16):
-            return encode(autoencoder, frames[None])[0].float()
+        with torch.autocast(codec.device.type, torch.bfloat16):
+            return codec.encode(frames[None])[0].float()
 
     photo = None
     if spec.task == "image":

@@ -1,0 +1,111 @@
+"""Principal components of patches of latents: what a small flow sees instead of all of them.
+
+    packed = ((x - mean) B) / s,    x = mean + (s packed) B^T
+
+x: the latents of one patch before they are normalised, B: orthonormal columns, s = sqrt(d mean(d)) with d the
+components' deviations, so that packed latents have variance 1 on average and keep the root of their
+differences (see train.autoencoder). Most of a patch's variance lies in few components; the others are fine
+detail that a network of a few million weights cannot predict, only be kept busy with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from gonio.errors import GonioError
+from gonio.models.spec import PATCH
+from gonio.models.weight_files import open_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """mean [z p^2], basis [z p^2, K], deviation [K], all float32; p = PATCH latents along a side."""
+
+    mean: Tensor
+    basis: Tensor
+    deviation: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """What the components are divided by. [K]"""
+        return (self.deviation * self.deviation.mean()).sqrt()
+
+    @property
+    def packed_deviation(self) -> Tensor:
+        """Standard deviations of the packed latents. [K]"""
+        return self.deviation / self.scale
+
+    def pack(self, latents: Tensor) -> Tensor:
+        """[B, z, f, h, w] not normalised -> [B, K, f, h / p, w / p]."""
+        matrix = (self.basis / self.scale).to(latents)
+        patches = pixel_unshuffle(latents.transpose(1, 2), PATCH) - self.mean.to(latents).view(-1, 1, 1)
+        return torch.einsum("bfphw,pk->bkfhw", patches, matrix)
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """[B, K, f, h, w] -> [B, z, f, h p, w p]: the nearest latents with these components."""
+        matrix = (self.basis * self.scale).to(packed)
+        patches = torch.einsum("bkfhw,pk->bfphw", packed, matrix) + self.mean.to(packed).view(-1, 1, 1)
+        return pixel_shuffle(patches, PATCH).transpose(1, 2)
+
+
+def principal_packing(latents: Tensor, components: int) -> Packing:
+    """The packing fitted to latents [N, z, h, w], not normalised."""
+    samples = pixel_unshuffle(latents, PATCH).double().transpose(0, 1).flatten(1).T  # [N h w / 4, z p^2]
+    mean = samples.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov((samples - mean).T, correction=0))
+    basis, variance = vectors.flip(1)[:, :components], values.flip(0)[:components]
+    # The sign of a component is arbitrary: its largest entry is positive, so that every run finds the same.
+    largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
+    return Packing(
+        mean=mean.float(),
+        basis=(basis * largest.sign()).float().contiguous(),
+        deviation=variance.clamp_min(1e-12).sqrt().float(),
+    )
+
+
+def unpacked(
+    weights: Mapping[str, Tensor], packing: Packing, center: Tensor, scale: Tensor
+) -> dict[str, Tensor]:
+    """A transformer's weights for packed latents, for the latents themselves in patches of 2x2.
+
+    Its first layer absorbs the packing, exactly; channels behind the latents, which change slowly, are
+    averaged over the patch. The last layer is left out: components do not give the patch back.
+    center, scale: of the autoencoder's latents. [z]
+    """
+    found = {name: tensor for name, tensor in weights.items() if not name.startswith("proj_out")}
+    old = found["patch_embedding.weight"]  # [D, K + C, 1, 1, 1]
+    components, area = packing.basis.shape[1], PATCH**2
+    numbers = packing.basis / packing.scale  # [z p^2, K], a patch's numbers with its channels outermost
+    each = (old[:, :components, 0, 0, 0] @ numbers.T).unflatten(1, (-1, PATCH, PATCH))
+    told = (old[:, components:, 0] / area).expand(-1, -1, PATCH, PATCH)
+    offset = center.repeat_interleave(area) - packing.mean
+    found["patch_embedding.weight"] = torch.cat([each * scale.view(-1, 1, 1), told], 1)[:, :, None]
+    found["patch_embedding.bias"] = found["patch_embedding.bias"] + each.flatten(1) @ offset
+    return found
+
+
+def save_packing(path: Path, packing: Packing) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({field.name: getattr(packing, field.name).contiguous() for field in fields(packing)}, path)
+
+
+def load_packing(path: Path, *, latents: int, components: int) -> Packing:
+    """A packing of so many latent channels into so many components. GonioError where the file differs."""
+    if not path.is_file():
+        raise GonioError(f"{path}: not there; it belongs to the autoencoder's weights")
+    weights = open_weights(path)
+    numbers = latents * PATCH**2
+    expected = {"mean": (numbers,), "basis": (numbers, components), "deviation": (components,)}
+    if dict(weights.shapes) != expected:
+        raise GonioError(f"{path}: holds {dict(weights.shapes)}, expected {expected}")
+    found = {name: weights.read(name).float() for name in expected}
+    if not all(bool(tensor.isfinite().all()) for tensor in found.values()):
+        raise GonioError(f"{path}: holds NaN or infinite values")
+    return Packing(**found)
