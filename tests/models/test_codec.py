@@ -7,11 +7,11 @@ import torch
 
 from gonio.errors import GonioError
 from gonio.models.autoencoder import encode
-from gonio.models.codec import PACKING_FILE, load_codec
+from gonio.models.codec import load_codec
 from gonio.models.load import random_autoencoder
 from gonio.models.packing import principal_packing, save_packing
 from gonio.models.spec import SPECS
-from gonio.models.weight_files import save_model
+from gonio.models.weight_files import PACKING_FILE, save_model
 
 SPEC = SPECS["mini-t2v"]
 

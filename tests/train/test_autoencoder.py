@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import gonio.train.autoencoder as module
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.models.autoencoder import encode
+from gonio.models.codec import load_codec
 from gonio.models.load import load_autoencoder, random_autoencoder
 from gonio.models.spec import find_spec
 from gonio.train.autoencoder import (
@@ -16,6 +16,7 @@ from gonio.train.autoencoder import (
     batch_at,
     latent_statistics,
     measure,
+    pool_packing,
     train_autoencoder,
 )
 
@@ -68,12 +69,18 @@ def test_what_is_written_loads_as_the_models_autoencoder(pool, tmp_path):
         torch.testing.assert_close(
             torch.tensor(values), torch.tensor(network.config[key]), atol=2e-2, rtol=2e-2
         )
-    assert len(measure(network, [pool.clip(0).float() / 255])) == 1
+    codec = load_codec(replace(find_spec(RECIPE.model), bundled_autoencoder=None), tmp_path)
+    again = pool_packing(network, pool, 96)
+    torch.testing.assert_close(codec.deviation[:8], again.packed_deviation[:8], atol=2e-2, rtol=2e-2)
+    assert len(measure(codec, [pool.clip(0).float() / 255])) == 1
 
 
 def test_the_measure_is_the_psnr_of_display_encoded_values():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "encode", lambda network, frames: frames)
-        patch.setattr(module, "decode", lambda network, latents: latents + 0.1)
-        found = measure(None, [torch.full((5, 8, 8, 3), 0.4)])
-    assert found == pytest.approx([20.0], abs=1e-3)
+    class Off:
+        def encode(self, frames):
+            return frames
+
+        def decode(self, latents):
+            return latents + 0.1
+
+    assert measure(Off(), [torch.full((5, 8, 8, 3), 0.4)]) == pytest.approx([20.0], abs=1e-3)

@@ -9,7 +9,7 @@ from gonio import media
 from gonio.data.cache import CacheSettings
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError, UsageError
-from gonio.models.codec import PACKING_FILE, load_codec
+from gonio.models.codec import load_codec
 from gonio.models.condition import condition
 from gonio.models.denoiser import Denoiser
 from gonio.models.load import load_transformer, random_autoencoder, random_transformer
@@ -17,7 +17,7 @@ from gonio.models.lora import load_lora
 from gonio.models.packing import principal_packing, save_packing
 from gonio.models.spec import find_spec
 from gonio.models.text import load_minilm
-from gonio.models.weight_files import save_model
+from gonio.models.weight_files import PACKING_FILE, save_model
 from gonio.train import video_run
 from gonio.train.loop import LoopSettings, Training
 from gonio.train.pool_cache import pool_cache

@@ -14,7 +14,8 @@ class Convert:
     """Convert a checkpoint in original naming (Wan 2.1, DiffSynth) to the diffusers layout.
 
     Writes DIR/transformer or DIR/vae: run it once for each part of a model. Every tensor must be known and
-    fit; otherwise nothing is written.
+    fit; otherwise nothing is written. With --mlp the checkpoint is a reconstruction model's, and DIR becomes
+    what gonio reconstruct --model takes.
 
     Example: gonio convert Wan2.1_VAE.pth --to wan2.1
     """
@@ -28,6 +29,12 @@ class Convert:
     head_dim: Annotated[int | None, arg(help_behavior_hint="")] = None
     """Channels of an attention head, if not the 128 of the released models."""
 
+    mlp: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """mlp.pth beside a reconstruction model's latent_module.pth."""
+    base: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """With --mlp: the Wan 2.1 T2V 1.3B folder (diffusers layout) whose text encoder reads the empty prompt,
+    when it is not in the hub's cache."""
+
     resume: ClassVar[str] = "nothing was written; run the same command again"
 
     def run(self) -> None:
@@ -35,5 +42,18 @@ class Convert:
         from gonio.models.convert import convert
 
         make_folder(self.to)
+        if self.mlp is not None:
+            self._reconstruction(self.mlp)
+            return
         done = convert(self.checkpoint, self.to, kind=self.kind, head_dim=self.head_dim)
         print(f"{done.folder}: {done.kind}, {done.tensors} tensors, {done.parameters:,} parameters")
+
+    def _reconstruction(self, mlp: Path) -> None:
+        from gonio.models.convert_reconstruction import convert_reconstruction
+        from gonio.models.reconstruction import LRM_SPECS
+        from gonio.models.text import load_text_encoder, prompt_tokens
+
+        spec = LRM_SPECS["lrm-wan1.3b"]
+        nothing = prompt_tokens(load_text_encoder(spec.video_spec, self.base), "")
+        done = convert_reconstruction(self.checkpoint, mlp, self.to, spec=spec, null_text=nothing)
+        print(f"{done.folder}: {spec.name}, {done.tensors} tensors; {done.skipped} of the encoder left out")

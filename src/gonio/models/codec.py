@@ -13,8 +13,7 @@ from gonio.models.autoencoder import channels_last, decode, encode, latent_stati
 from gonio.models.load import autoencoder_folder, load_autoencoder
 from gonio.models.packing import Packing, load_packing
 from gonio.models.spec import VideoModelSpec
-
-PACKING_FILE = "packing.safetensors"  # beside the autoencoder's weights
+from gonio.models.weight_files import PACKING_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

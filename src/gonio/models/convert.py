@@ -108,9 +108,7 @@ def convert(checkpoint: Path, to: Path, *, kind: str = "auto", head_dim: int | N
     The stored type of the weights stays. Tensors are read one output shard at a time.
     Raises UsageError for an unknown kind, GonioError for a checkpoint that is not wholly understood.
     """
-    if not checkpoint.exists():
-        raise GonioError(f"{checkpoint} does not exist; check the path")
-    source = _pickled(checkpoint) if checkpoint.suffix in (".pt", ".pth") else open_weights(checkpoint)
+    source = read_checkpoint(checkpoint)
     prefix = _prefix(source.shapes)
     shapes = {key.removeprefix(prefix): shape for key, shape in source.shapes.items()}
     chosen = _kind(checkpoint, shapes, kind)
@@ -203,6 +201,13 @@ def _original_keys(
     original = {key: wan_keys.renamed(key, back) or f"(unnamed) {key}" for key in expected}
     require_shapes(checkpoint, shapes, {old: expected[new] for new, old in original.items()})
     return original
+
+
+def read_checkpoint(path: Path) -> Weights:
+    """The tensors of .safetensors, an index, a folder of shards, .pt or .pth; none is read yet."""
+    if not path.exists():
+        raise GonioError(f"{path} does not exist; check the path")
+    return _pickled(path) if path.suffix in (".pt", ".pth") else open_weights(path)
 
 
 def _pickled(path: Path) -> Weights:

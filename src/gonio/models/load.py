@@ -104,6 +104,17 @@ def meta_transformer(spec: VideoModelSpec) -> WanTransformer3DModel:
         return _completed(spec, _build(TRANSFORMER, spec.transformer))
 
 
+def empty_transformer(spec: VideoModelSpec) -> WanTransformer3DModel:
+    """The spec's transformer without memory for weights, to be loaded with assign=True; its table of
+    positions, which no file holds, is there."""
+    model = meta_transformer(spec)
+    config = model.config
+    model.rope = type(model.rope)(
+        config.attention_head_dim, tuple(config.patch_size), config.rope_max_seq_len
+    )
+    return model
+
+
 def meta_autoencoder(spec: VideoModelSpec) -> AutoencoderKLWan:
     """The spec's autoencoder on the meta device."""
     with torch.device("meta"):

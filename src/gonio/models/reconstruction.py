@@ -244,7 +244,7 @@ _ENCODER = ("autoencoder.encoder.", "autoencoder.quant_conv.")
 
 def load_state(model: ReconstructionModel, tensors: Mapping[str, Tensor]) -> None:
     """Put stored tensors into a model of the same spec; every one must be there and fit."""
-    missing, unexpected = model.load_state_dict(dict(tensors), strict=False)
+    missing, unexpected = model.load_state_dict(dict(tensors), strict=False, assign=True)
     missing = [name for name in missing if not name.startswith(_ENCODER)]
     if missing or unexpected:
         raise UsageError(f"weights of {model.spec.name} do not fit: {[*missing, *unexpected][:3]}")

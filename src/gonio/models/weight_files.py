@@ -23,6 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 MAX_WEIGHT_BYTES = 128 * 2**30  # of one network: 16.4 G parameters in fp32 are 61 GiB
 MAX_TENSORS = 65_536
 STEM = "diffusion_pytorch_model"  # what diffusers calls the weights of a network
+PACKING_FILE = "packing.safetensors"  # beside an autoencoder's weights, see `packing`
 _INDEX = f"{STEM}.safetensors.index.json"
 _HEADER_BYTES_PER_TENSOR = 256  # a name, a type, a shape and two offsets in a shard's header
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -192,7 +193,9 @@ def _require_ours(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder}: is a file, not a folder; choose another place")
     foreign = [
-        item.name for item in folder.iterdir() if item.suffix != ".json" and not item.name.startswith(STEM)
+        item.name
+        for item in folder.iterdir()
+        if item.suffix != ".json" and not item.name.startswith((STEM, PACKING_FILE))
     ]
     if foreign:
         raise UsageError(

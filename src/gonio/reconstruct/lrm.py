@@ -17,6 +17,7 @@ from gonio.material_video import MaterialVideo
 from gonio.models.autoencoder import channels_last, latent_statistics
 from gonio.models.codec import load_codec
 from gonio.models.load import (
+    empty_transformer,
     load_autoencoder,
     load_transformer,
     random_autoencoder,
@@ -32,7 +33,7 @@ from gonio.models.reconstruction import (
 )
 from gonio.models.spec import find_spec
 from gonio.models.text import load_text_encoder, prompt_tokens
-from gonio.models.weight_files import open_weights, weights_path
+from gonio.models.weight_files import open_weights, require_shapes, weights_path
 from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance
 from gonio.pbr import resized_map
 from gonio.reconstruct.universal import DECODERS, LatentSpace, load_universal
@@ -117,21 +118,21 @@ def load_model(spec: ReconstructionSpec, folder: Path | None = None) -> Reconstr
     except (KeyError, TypeError) as error:
         raise GonioError(f"{folder / 'config.json'}: malformed ({error})") from None
     tensors = open_weights(weights_path(folder))
-    found = {name: tensors.read(name) for name in tensors.shapes}
     video = spec.video_spec
     channels = material.offset_channels + material.reflectance_channels
-    model = ReconstructionModel(
-        spec,
-        load_autoencoder(video),
-        random_transformer(video, 0),
-        torch.zeros(tensors.shapes.get("null_text", (1, 1))),
-        Decoder(material),
-        (torch.zeros(channels), torch.eye(channels)),
-    )
-    try:
-        load_state(model, found)
-    except (UsageError, RuntimeError) as error:
-        raise GonioError(f"{folder}: {str(error).splitlines()[-1].strip()}") from None
+    autoencoder, transformer = load_autoencoder(video), empty_transformer(video)
+    with torch.device("meta"):
+        model = ReconstructionModel(
+            spec,
+            autoencoder,
+            transformer,
+            torch.zeros(tensors.shapes.get("null_text", (1, 1))),
+            Decoder(material),
+            (torch.zeros(channels), torch.eye(channels)),
+        )
+    expected = {name: tuple(tensor.shape) for name, tensor in model.stored().items()}
+    require_shapes(folder, tensors.shapes, expected)
+    load_state(model, {name: tensors.read(name).float() for name in expected})
     channels_last(model.autoencoder)
     return model.eval().requires_grad_(False)
 

@@ -16,15 +16,15 @@ from gonio.data.clips import ClipPool, ClipSettings, hash_seed, transformed
 from gonio.models.autoencoder import (
     channels_last,
     clip_from_frames,
-    decode,
     decode_clip,
-    encode,
     encode_clip,
 )
+from gonio.models.codec import Codec
 from gonio.models.load import load_autoencoder, random_autoencoder
+from gonio.models.packing import Packing, principal_packing, save_packing
 from gonio.models.single_frame import fold
 from gonio.models.spec import find_spec
-from gonio.models.weight_files import save_model
+from gonio.models.weight_files import PACKING_FILE, save_model
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 from gonio.train.principal import principal_start
 
@@ -91,7 +91,8 @@ def batch_at(recipe: AutoencoderRecipe, pool: ClipPool, step: int, index: int) -
         top, left = (number(recipe.clips.resolution - recipe.crop + 1) for _ in range(2))
         clip = pool.clip(number(len(pool)), slice(top, top + recipe.crop), slice(left, left + recipe.crop))
         crops.append(transformed(clip, pool.symmetries[number(len(pool.symmetries))]))
-    latents = spec.latent_shape(recipe.clips.frames, recipe.crop, recipe.crop)
+    side = recipe.crop // spec.autoencoder_stride
+    latents = (spec.autoencoder["z_dim"], 1, side, side)
     return {
         "frames": torch.stack(crops).float().div_(255),
         "noise": torch.randn(recipe.batch, *latents, generator=draw),
@@ -99,11 +100,11 @@ def batch_at(recipe: AutoencoderRecipe, pool: ClipPool, step: int, index: int) -
 
 
 @torch.no_grad()
-def measure(autoencoder: AutoencoderKLWan, clips: Iterable[Tensor]) -> list[float]:
+def measure(codec: Codec, clips: Iterable[Tensor]) -> list[float]:
     """PSNR of the round trip of clips [F, H, W, 3] in [0, 1], dB each."""
     found = []
     for clip in clips:
-        error = decode(autoencoder, encode(autoencoder, clip[None]))[0] - clip
+        error = codec.decode(codec.encode(clip[None]))[0] - clip
         found.append(-10 * math.log10(max(float(error.square().mean()), 1e-12)))
     return found
 
@@ -131,6 +132,18 @@ def latent_statistics(
     return {"latents_mean": mean.tolist(), "latents_std": scale.tolist()}
 
 
+@torch.no_grad()
+def pool_packing(
+    autoencoder: AutoencoderKLWan, pool: ClipPool, components: int, count: int = 1024
+) -> Packing:
+    """The principal components of patches of latents over the pool."""
+    found = []
+    for index in range(0, len(pool), max(1, len(pool) // count)):
+        clip = clip_from_frames(autoencoder, pool.clip(index)[None].float().div(255))
+        found.append(encode_clip(autoencoder, clip).chunk(2, 1)[0][:, :, 0])
+    return principal_packing(torch.cat(found), components)
+
+
 def train_autoencoder(
     recipe: AutoencoderRecipe,
     pool: ClipPool,
@@ -141,7 +154,8 @@ def train_autoencoder(
     report: Callable[[Report], None] | None = None,
     stop_after_seconds: float = math.inf,
 ) -> bool:
-    """Train, and write the averaged weights with the latents' statistics to out/vae (diffusers layout).
+    """Train, and write the averaged weights with the latents' statistics to out/vae (diffusers layout), and
+    the packing of the latents beside them where the model has one.
 
     The state is kept in out/training.safetensors. Returns whether the last step was reached.
     """
@@ -163,9 +177,12 @@ def train_autoencoder(
     )
     autoencoder.load_state_dict({n.removeprefix("autoencoder."): w for n, w in training.averaged().items()})
     autoencoder.register_to_config(**latent_statistics(autoencoder.eval(), pool))
+    packing = pool_packing(autoencoder, pool, spec.packed) if spec.packed else None
     if spec.stacked:
         fold(autoencoder)
     save_model(out / AUTOENCODER_FOLDER, autoencoder)
+    if packing is not None:
+        save_packing(out / AUTOENCODER_FOLDER / PACKING_FILE, packing)
     facts = {"recipe": asdict(recipe), "maps": names, "steps": training.step, "loss": training.smooth}
     media.write_json(out / "training.json", facts)
     return done
