@@ -1,5 +1,7 @@
 """Principal components of patches of latents."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -7,6 +9,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from gonio.errors import GonioError
 from gonio.models.packing import (
+    Restorer,
     load_packing,
     principal_packing,
     save_packing,
@@ -56,7 +59,7 @@ def test_a_file_gives_the_packing_back_and_another_shape_is_refused(latents, tmp
     save_packing(tmp_path / "p.safetensors", packing)
     again = load_packing(tmp_path / "p.safetensors", latents=3, components=4)
     assert torch.equal(again.basis, packing.basis) and torch.equal(again.deviation, packing.deviation)
-    with pytest.raises(GonioError, match="p.safetensors: holds .*expected"):
+    with pytest.raises(GonioError, match="p.safetensors: the weights do not fit.*of another shape"):
         load_packing(tmp_path / "p.safetensors", latents=3, components=5)
     with pytest.raises(GonioError, match="none.safetensors: not there"):
         load_packing(tmp_path / "none.safetensors", latents=3, components=4)
@@ -64,6 +67,18 @@ def test_a_file_gives_the_packing_back_and_another_shape_is_refused(latents, tmp
     save_file(spoiled, tmp_path / "nan.safetensors")
     with pytest.raises(GonioError, match="NaN"):
         load_packing(tmp_path / "nan.safetensors", latents=3, components=4)
+
+
+def test_a_restorer_begins_with_nothing_and_is_kept_in_the_file(latents, tmp_path):
+    plain = principal_packing(latents, 4)
+    packing = replace(plain, restorer=Restorer(4, 12))
+    packed = packing.pack(latents[:, :, None])
+    torch.testing.assert_close(packing.unpack(packed), plain.unpack(packed))
+    torch.nn.init.normal_(packing.restorer.told.weight, std=0.1)
+    save_packing(tmp_path / "p.safetensors", packing)
+    again = load_packing(tmp_path / "p.safetensors", latents=3, components=4)
+    assert not torch.allclose(packing.unpack(packed), plain.unpack(packed), atol=1e-2)
+    torch.testing.assert_close(again.unpack(packed), packing.unpack(packed), atol=1e-2, rtol=1e-2)
 
 
 def test_an_unpacked_first_layer_sees_in_the_latents_what_the_packed_one_saw(latents):

@@ -9,6 +9,7 @@ from gonio.data.clips import ClipSettings, make_pool
 from gonio.models.autoencoder import encode
 from gonio.models.codec import load_codec
 from gonio.models.load import load_autoencoder, random_autoencoder
+from gonio.models.packing import principal_packing
 from gonio.models.spec import find_spec
 from gonio.train.autoencoder import (
     RECIPES,
@@ -16,7 +17,7 @@ from gonio.train.autoencoder import (
     batch_at,
     latent_statistics,
     measure,
-    pool_packing,
+    pool_latents,
     train_autoencoder,
 )
 
@@ -70,7 +71,7 @@ def test_what_is_written_loads_as_the_models_autoencoder(pool, tmp_path):
             torch.tensor(values), torch.tensor(network.config[key]), atol=2e-2, rtol=2e-2
         )
     codec = load_codec(replace(find_spec(RECIPE.model), bundled_autoencoder=None), tmp_path)
-    again = pool_packing(network, pool, 96)
+    again = principal_packing(pool_latents(network, pool), 96)
     torch.testing.assert_close(codec.deviation[:8], again.packed_deviation[:8], atol=2e-2, rtol=2e-2)
     assert len(measure(codec, [pool.clip(0).float() / 255])) == 1
 

@@ -5,23 +5,45 @@
 x: the latents of one patch before they are normalised, B: orthonormal columns, s = sqrt(d mean(d)) with d the
 components' deviations, so that packed latents have variance 1 on average and keep the root of their
 differences (see train.autoencoder). Most of a patch's variance lies in few components; the others are fine
-detail that a network of a few million weights cannot predict, only be kept busy with.
+detail that a network of a few million weights cannot predict, only be kept busy with. What they most likely
+are, given the patches around, a small network restores, which also closes the seams between patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pixel_shuffle, pixel_unshuffle
 
 from gonio.errors import GonioError
 from gonio.models.spec import PATCH
-from gonio.models.weight_files import open_weights
+from gonio.models.weight_files import open_weights, require_shapes
+
+RESTORER_WIDTH = 192
+
+
+class Restorer(nn.Module):
+    """What patches are besides their components, from the components of those around. It begins with nothing.
+
+    [B, K, h, w] -> [B, z p^2, h, w]
+    """
+
+    def __init__(self, components: int, numbers: int, width: int = RESTORER_WIDTH) -> None:
+        super().__init__()
+        around = {"padding": 1, "padding_mode": "replicate"}
+        self.seen = nn.Conv2d(components, width, 3, **around)
+        self.mixed = nn.Conv2d(width, width, 3, **around)
+        self.told = nn.Conv2d(width, numbers, 1)
+        nn.init.zeros_(self.told.weight)
+        nn.init.zeros_(self.told.bias)
+
+    def forward(self, packed: Tensor) -> Tensor:
+        return self.told(gelu(self.mixed(gelu(self.seen(packed)))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +53,7 @@ class Packing:
     mean: Tensor
     basis: Tensor
     deviation: Tensor
+    restorer: Restorer | None = None
 
     @property
     def scale(self) -> Tensor:
@@ -49,9 +72,11 @@ class Packing:
         return torch.einsum("bfphw,pk->bkfhw", patches, matrix)
 
     def unpack(self, packed: Tensor) -> Tensor:
-        """[B, K, f, h, w] -> [B, z, f, h p, w p]: the nearest latents with these components."""
+        """[B, K, f, h, w] -> [B, z, f, h p, w p]: the likeliest latents with these components."""
         matrix = (self.basis * self.scale).to(packed)
         patches = torch.einsum("bkfhw,pk->bfphw", packed, matrix) + self.mean.to(packed).view(-1, 1, 1)
+        if self.restorer is not None:
+            patches = patches + self.restorer(packed.transpose(1, 2).flatten(0, 1)).view_as(patches)
         return pixel_shuffle(patches, PATCH).transpose(1, 2)
 
 
@@ -92,8 +117,13 @@ def unpacked(
 
 
 def save_packing(path: Path, packing: Packing) -> None:
+    """The linear part in fp32; the restorer's weights, where there is one, in fp16."""
+    tensors = {name: getattr(packing, name) for name in _LINEAR}
+    if packing.restorer is not None:
+        weights = packing.restorer.state_dict()
+        tensors |= {f"restorer.{name}": tensor.half() for name, tensor in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({field.name: getattr(packing, field.name).contiguous() for field in fields(packing)}, path)
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_packing(path: Path, *, latents: int, components: int) -> Packing:
@@ -102,10 +132,19 @@ def load_packing(path: Path, *, latents: int, components: int) -> Packing:
         raise GonioError(f"{path}: not there; it belongs to the autoencoder's weights")
     weights = open_weights(path)
     numbers = latents * PATCH**2
-    expected = {"mean": (numbers,), "basis": (numbers, components), "deviation": (components,)}
-    if dict(weights.shapes) != expected:
-        raise GonioError(f"{path}: holds {dict(weights.shapes)}, expected {expected}")
+    expected: dict[str, tuple[int, ...]] = {"mean": (numbers,), "basis": (numbers, components)}
+    expected["deviation"] = (components,)
+    restorer = None
+    if any(name.startswith("restorer.") for name in weights.shapes):
+        restorer = Restorer(components, numbers).eval().requires_grad_(False)
+        expected |= {f"restorer.{name}": tuple(t.shape) for name, t in restorer.state_dict().items()}
+    require_shapes(path, weights.shapes, expected)
     found = {name: weights.read(name).float() for name in expected}
     if not all(bool(tensor.isfinite().all()) for tensor in found.values()):
         raise GonioError(f"{path}: holds NaN or infinite values")
-    return Packing(**found)
+    if restorer is not None:
+        restorer.load_state_dict({name: found[f"restorer.{name}"] for name in restorer.state_dict()})
+    return Packing(**{name: found[name] for name in _LINEAR}, restorer=restorer)
+
+
+_LINEAR = ("mean", "basis", "deviation")

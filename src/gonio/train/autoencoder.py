@@ -21,19 +21,21 @@ from gonio.models.autoencoder import (
 )
 from gonio.models.codec import Codec
 from gonio.models.load import load_autoencoder, random_autoencoder
-from gonio.models.packing import Packing, principal_packing, save_packing
+from gonio.models.packing import principal_packing, save_packing
 from gonio.models.single_frame import fold
 from gonio.models.spec import find_spec
 from gonio.models.weight_files import PACKING_FILE, save_model
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 from gonio.train.principal import principal_start
+from gonio.train.restorer import with_restorer
 
 AUTOENCODER_FOLDER = "vae"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
-    """crop: pixels per side of a training crop; batch: crops a step; kl weighs the posterior's divergence."""
+    """crop: pixels per side of a training crop; batch: crops a step; kl weighs the posterior's divergence.
+    restorer_steps: of the training of what a packing of the latents leaves out (`restorer`)."""
 
     model: str = "mini-t2v"
     clips: ClipSettings = field(default_factory=ClipSettings)
@@ -41,6 +43,7 @@ class AutoencoderRecipe:
     batch: int = 16
     squared: float = 4.0
     kl: float = 1e-6
+    restorer_steps: int = 500
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
             steps=600, rate=1e-4, warmup=50, weight_decay=0.0, ema=0.99, precision="bf16"
@@ -55,6 +58,7 @@ RECIPES: dict[str, AutoencoderRecipe] = {
         clips=ClipSettings(procedural=4, resolution=32),
         crop=32,
         batch=2,
+        restorer_steps=3,
         loop=LoopSettings(steps=4, rate=1e-4, warmup=2, ema=0.9),
     ),
 }
@@ -133,15 +137,13 @@ def latent_statistics(
 
 
 @torch.no_grad()
-def pool_packing(
-    autoencoder: AutoencoderKLWan, pool: ClipPool, components: int, count: int = 1024
-) -> Packing:
-    """The principal components of patches of latents over the pool."""
+def pool_latents(autoencoder: AutoencoderKLWan, pool: ClipPool, count: int = 1024) -> Tensor:
+    """Latents of about so many clips, not normalised. [N, z, h, w]"""
     found = []
     for index in range(0, len(pool), max(1, len(pool) // count)):
         clip = clip_from_frames(autoencoder, pool.clip(index)[None].float().div(255))
         found.append(encode_clip(autoencoder, clip).chunk(2, 1)[0][:, :, 0])
-    return principal_packing(torch.cat(found), components)
+    return torch.cat(found)
 
 
 def train_autoencoder(
@@ -177,7 +179,10 @@ def train_autoencoder(
     )
     autoencoder.load_state_dict({n.removeprefix("autoencoder."): w for n, w in training.averaged().items()})
     autoencoder.register_to_config(**latent_statistics(autoencoder.eval(), pool))
-    packing = pool_packing(autoencoder, pool, spec.packed) if spec.packed else None
+    packing = None
+    if spec.packed:
+        latents = pool_latents(autoencoder, pool)
+        packing = with_restorer(principal_packing(latents, spec.packed), latents, steps=recipe.restorer_steps)
     if spec.stacked:
         fold(autoencoder)
     save_model(out / AUTOENCODER_FOLDER, autoencoder)
