@@ -11,7 +11,8 @@ from gonio.color import log_encode, srgb_from_linear
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError, UsageError
 from gonio.material_video import MaterialVideo
-from gonio.models.load import random_transformer
+from gonio.models.codec import load_codec
+from gonio.models.load import load_transformer, random_transformer
 from gonio.models.spec import find_spec
 from gonio.models.weight_files import save_model
 from gonio.neural_material import MaterialSpec
@@ -106,6 +107,19 @@ def test_the_truth_itself_has_no_loss(materials, weights):
         truth = iter([*batch["target"].flatten(1, 3)])
         patch.setattr("gonio.train.lrm.log_value", lambda *_: next(truth))
         assert float(objective(**batch)) < 1e-9 < worse
+
+
+@torch.no_grad()
+def test_a_model_begins_with_the_video_models_transformer_unpacked(weights):
+    """It sees in latents what the video model's first layer saw in their components."""
+    source = load_transformer(find_spec("mini-t2v"), weights)
+    model = lrm.new_model(RECIPE.spec, weights=weights)
+    assert torch.equal(model.transformer.blocks[3].attn1.to_q.weight, source.blocks[3].attn1.to_q.weight)
+    codec, frames = load_codec(find_spec("mini-t2v")), torch.rand(1, 17, 32, 32, 3)
+    seen = torch.nn.functional.pad(codec.encode(frames), (0, 0) * 3 + (0, 10))
+    latents = torch.nn.functional.pad(model.encode(frames), (0, 0) * 3 + (0, 10))
+    shown = model.transformer.patch_embedding(latents)
+    torch.testing.assert_close(shown, source.patch_embedding(seen), atol=1e-3, rtol=1e-3)
 
 
 def test_training_lowers_the_loss_and_writes_a_model_that_loads(pool, weights, tmp_path):
