@@ -18,7 +18,7 @@ from gonio.material_file import save_material
 from gonio.material_video import MaterialVideo
 from gonio.neural_material import NeuralMaterial
 from gonio.pictures import error_picture, latent_picture, offset_picture
-from gonio.reconstruct.run import Reconstruction, chosen_method, reconstruct_shown
+from gonio.reconstruct.run import Reconstruction, reconstruct_shown
 from gonio.render.stage import RenderSettings, render_still, render_turntable, save_still, save_turntable
 from gonio.report import Comparison, Report, write_report
 
@@ -45,7 +45,7 @@ def run_demo(
     video = video_shown(generator, prompt, sampling, out / "video")
     generated = time.perf_counter() - started
 
-    how = how or Reconstruction(method=chosen_method(video))
+    how = how or Reconstruction(method="refine")
     path = out / "material.safetensors"
     checkpoint = path.with_name(path.name + ".fit")
     before = time.perf_counter()

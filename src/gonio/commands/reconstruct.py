@@ -29,8 +29,9 @@ class Reconstruct:
     out: Path
     """Material file to write, .safetensors."""
     method: Literal["auto", "lrm", "refine", "optimize", "scratch"] = "auto"
-    """lrm: one pass of the reconstruction model; refine: that and a short fit; optimize: a fit from the
-    universal decoder; scratch: from random numbers; auto: refine for generated videos, else optimize."""
+    """lrm: one pass of the reconstruction model; optimize: a fit from the universal decoder; refine: a fit
+    that listens to the model, the best; scratch: from random numbers; auto: lrm for generated videos, else
+    refine where the model knows the trajectory."""
     model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Reconstruction model made by gonio train lrm; the bundled one when left out."""
     tileable: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
@@ -60,7 +61,7 @@ class Reconstruct:
         video = chosen_views(load_material_video(self.video), self.views)
         make_folder(self.out.parent)
         how = Reconstruction(
-            method=chosen_method(video) if self.method == "auto" else self.method,
+            method=chosen_method(video, self.resolution) if self.method == "auto" else self.method,
             size=self.resolution,
             decoder=self.decoder,
             seed=self.seed,

@@ -144,13 +144,11 @@ def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> T
     has too few of them, or shows nothing.
     """
     wanted = two_phase(spec.frames)
-    distance, nearest = torch.cdist(_places(wanted), _places(video.trajectory)).min(1)
-    there = distance < SAME_PLACE
-    missing = int((~there).sum())
-    if missing > (spec.frames // 2 if spec.projection == "rectified" else 0):
+    nearest, there = _matched(wanted, video.trajectory)
+    if not has_frames_for(spec, video):
         raise GonioError(
             f"{spec.name} needs the {spec.frames} frames of the two-phase trajectory; this video of "
-            f"{video.frames.shape[0]} lacks {missing} of them; use --method optimize"
+            f"{video.frames.shape[0]} lacks {int((~there).sum())} of them; use --method optimize"
         )
     chosen = video.subset(nearest[there].tolist())
     if not bool(torch.isfinite(chosen.frames).all()):
@@ -166,6 +164,18 @@ def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> T
         frames = torch.stack([resized_map(frame, size, size, wrap=False) for frame in chosen.frames])
     shown = srgb_from_linear(frames.clamp(0, 1))
     return filled(shown, there.nonzero()[:, 0].tolist(), wanted)[None]
+
+
+def has_frames_for(spec: ReconstructionSpec, video: MaterialVideo) -> bool:
+    """Whether a video has enough of the frames a model was trained for."""
+    _, there = _matched(two_phase(spec.frames), video.trajectory)
+    return int((~there).sum()) <= (spec.frames // 2 if spec.projection == "rectified" else 0)
+
+
+def _matched(wanted: Trajectory, given: Trajectory) -> tuple[Tensor, Tensor]:
+    """The nearest given frame of every wanted one, and whether it is the same. [F] twice"""
+    distance, nearest = torch.cdist(_places(wanted), _places(given)).min(1)
+    return nearest, distance < SAME_PLACE
 
 
 def filled(frames: Tensor, known: list[int], trajectory: Trajectory) -> Tensor:

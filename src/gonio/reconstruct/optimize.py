@@ -106,7 +106,7 @@ class FitSettings:
 OPTIMIZE = FitSettings()
 # The baseline's rates are the best of those tried (docs/RESULTS.md), and it gets a fifth more steps.
 SCRATCH = FitSettings(universal=False, texture_rate=0.02, decoder_rate=2e-3, prior=0.0, effort=1.2)
-REFINE = FitSettings(robust=0.3, effort=0.55, blend_steps=150)
+REFINE = FitSettings(robust=0.3, effort=0.5, blend_steps=120)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,9 +75,14 @@ class Reconstruction:
         return replace(fit, decoder=self.decoder, seed=self.seed, effort=fit.effort * self.effort)
 
 
-def chosen_method(video: MaterialVideo) -> Method:
-    """What suits a video: "refine" if a model made it, whose frames never quite agree, else "optimize"."""
-    return "refine" if video.provenance.get("model") else "optimize"
+def chosen_method(video: MaterialVideo, size: int | None = None) -> Method:
+    """What suits a video: "lrm" if a model made it, else "refine" where the reconstruction model can help:
+    where it knows the trajectory and makes textures of this size."""
+    spec = lrm.find_lrm("mini-lrm")
+    side = size or min(video.frames.shape[1:3])
+    if side % spec.stride or not lrm.has_frames_for(spec, video):
+        return "optimize"
+    return "lrm" if video.provenance.get("model") else "refine"
 
 
 def reconstruct_shown(

@@ -1,0 +1,38 @@
+"""Which method suits which video."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gonio.camera import cross_joined, two_phase
+from gonio.material_video import MaterialVideo
+from gonio.reconstruct.run import chosen_method
+
+
+def video(trajectory, side=16, **provenance) -> MaterialVideo:
+    shape = (trajectory.frames, side, side)
+    return MaterialVideo(
+        frames=torch.rand(*shape, 3), coverage=torch.ones(shape), trajectory=trajectory, provenance=provenance
+    )
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "side", "provenance", "method"),
+    [
+        (two_phase(17), 16, {"model": "mini-t2v"}, "lrm"),
+        (two_phase(17), 16, {}, "refine"),
+        (two_phase(81), 16, {}, "refine"),  # the model's frames are among them
+        (two_phase(17).subset(list(range(0, 17, 2))), 16, {}, "refine"),  # half of them are enough
+        (two_phase(17).subset([0, 1, 2]), 16, {}, "optimize"),
+        (cross_joined(), 16, {}, "optimize"),
+        (two_phase(17), 20, {}, "optimize"),  # no size the model makes
+    ],
+)
+def test_the_method_follows_from_origin_trajectory_and_size(trajectory, side, provenance, method):
+    assert chosen_method(video(trajectory, side, **provenance)) == method
+
+
+def test_a_resolution_that_was_asked_for_counts():
+    assert chosen_method(video(two_phase(17)), 20) == "optimize"
+    assert chosen_method(video(two_phase(17), 20), 32) == "refine"
