@@ -35,12 +35,11 @@ class Restorer(nn.Module):
 
     def __init__(self, components: int, numbers: int, width: int = RESTORER_WIDTH) -> None:
         super().__init__()
-        around = {"padding": 1, "padding_mode": "replicate"}
-        self.seen = nn.Conv2d(components, width, 3, **around)
-        self.mixed = nn.Conv2d(width, width, 3, **around)
+        self.seen = nn.Conv2d(components, width, 3, padding=1, padding_mode="replicate")
+        self.mixed = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate")
         self.told = nn.Conv2d(width, numbers, 1)
-        nn.init.zeros_(self.told.weight)
-        nn.init.zeros_(self.told.bias)
+        for parameter in self.told.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, packed: Tensor) -> Tensor:
         return self.told(gelu(self.mixed(gelu(self.seen(packed)))))
