@@ -7,6 +7,7 @@ import pytest
 from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError
 from gonio.models.autoencoder import clip_from_frames
+from gonio.models.codec import Codec
 from gonio.models.load import random_autoencoder
 from gonio.models.single_frame import patches
 from gonio.models.spec import find_spec
@@ -33,16 +34,16 @@ def test_the_network_computes_the_projection_on_the_principal_components(pool):
     projected = (found - mean) @ basis @ basis.T + mean
     linear = -10 * math.log10(float((projected - found).square().mean()) / 4)
     # The norms of the heads are not quite constant, and what leaves [0, 1] is clipped.
-    assert measure(network, [frames[0]])[0] == pytest.approx(linear, abs=0.7)
+    assert measure(Codec(autoencoder=network), [frames[0]])[0] == pytest.approx(linear, abs=0.7)
     assert linear > 25
 
 
 def test_it_is_far_better_than_random_weights(pool):
     network = random_autoencoder(SPEC, 0).eval()
     clip = pool.clip(0).float() / 255
-    before = measure(network, [clip])[0]
+    before = measure(Codec(autoencoder=network), [clip])[0]
     principal_start(network, pool)
-    assert measure(network, [clip])[0] > before + 10
+    assert measure(Codec(autoencoder=network), [clip])[0] > before + 10
 
 
 def test_every_weight_can_still_learn(pool):

@@ -38,8 +38,7 @@ def test_less_is_lost_with_a_restorer_also_on_latents_it_has_not_seen():
 def test_training_it_is_a_function_of_its_recipe():
     seen = stripes(20, 0)
     packing = principal_packing(seen, 2)
-    one, again, other = (
-        with_restorer(packing, seen, recipe, steps=2) for recipe in (RECIPE, RECIPE, replace(RECIPE, seed=1))
-    )
+    short = replace(RECIPE, loop=replace(RECIPE.loop, steps=2))
+    one, again, other = (with_restorer(packing, seen, r) for r in (short, short, replace(short, seed=1)))
     assert torch.equal(one.restorer.seen.weight, again.restorer.seen.weight)
     assert not torch.equal(one.restorer.seen.weight, other.restorer.seen.weight)

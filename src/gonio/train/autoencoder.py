@@ -27,7 +27,7 @@ from gonio.models.spec import find_spec
 from gonio.models.weight_files import PACKING_FILE, save_model
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 from gonio.train.principal import principal_start
-from gonio.train.restorer import with_restorer
+from gonio.train.restorer import RestorerRecipe, with_restorer
 
 AUTOENCODER_FOLDER = "vae"
 
@@ -35,7 +35,7 @@ AUTOENCODER_FOLDER = "vae"
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
     """crop: pixels per side of a training crop; batch: crops a step; kl weighs the posterior's divergence.
-    restorer_steps: of the training of what a packing of the latents leaves out (`restorer`)."""
+    restorer: how what a packing of the latents leaves out is learned, in the loop's precision."""
 
     model: str = "mini-t2v"
     clips: ClipSettings = field(default_factory=ClipSettings)
@@ -43,7 +43,7 @@ class AutoencoderRecipe:
     batch: int = 16
     squared: float = 4.0
     kl: float = 1e-6
-    restorer_steps: int = 500
+    restorer: RestorerRecipe = field(default_factory=RestorerRecipe)
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
             steps=600, rate=1e-4, warmup=50, weight_decay=0.0, ema=0.99, precision="bf16"
@@ -58,7 +58,7 @@ RECIPES: dict[str, AutoencoderRecipe] = {
         clips=ClipSettings(procedural=4, resolution=32),
         crop=32,
         batch=2,
-        restorer_steps=3,
+        restorer=RestorerRecipe(loop=LoopSettings(steps=3, rate=1e-3)),
         loop=LoopSettings(steps=4, rate=1e-4, warmup=2, ema=0.9),
     ),
 }
@@ -182,7 +182,7 @@ def train_autoencoder(
     packing = None
     if spec.packed:
         latents = pool_latents(autoencoder, pool)
-        packing = with_restorer(principal_packing(latents, spec.packed), latents, steps=recipe.restorer_steps)
+        packing = with_restorer(principal_packing(latents, spec.packed), latents, recipe.restorer)
     if spec.stacked:
         fold(autoencoder)
     save_model(out / AUTOENCODER_FOLDER, autoencoder)

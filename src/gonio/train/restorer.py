@@ -46,13 +46,8 @@ def batch_at(recipe: RestorerRecipe, packing: Packing, latents: Tensor, step: in
     return {"packed": packed + level * torch.randn(packed.shape, generator=draw), "truth": truth}
 
 
-def with_restorer(
-    packing: Packing, latents: Tensor, recipe: RestorerRecipe | None = None, *, steps: int | None = None
-) -> Packing:
+def with_restorer(packing: Packing, latents: Tensor, recipe: RestorerRecipe) -> Packing:
     """The packing with a restorer trained on latents [N, z, h, w], not normalised."""
-    recipe = recipe or RestorerRecipe()
-    if steps is not None:
-        recipe = replace(recipe, loop=replace(recipe.loop, steps=steps))
     components, numbers = packing.basis.shape[1], packing.basis.shape[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
