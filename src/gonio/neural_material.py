@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gonio import fused_linear
 from gonio.blocks import BLOCK, for_each_block
 from gonio.errors import GonioError
 from gonio.texture import fetch
@@ -111,11 +112,15 @@ class MLP(nn.Module):
         # A small last layer: the first pictures are neither black nor saturated.
         layers[-1].weight.data.mul_(0.1)
         self.layers = nn.ModuleList(layers)
+        self.fused = False  # hidden layers by `fused_linear`, without gradients
 
     def forward(self, x: Tensor) -> Tensor:
         hidden, last = self.layers[:-1], self.layers[-1]
         for layer in hidden:
-            x = layer(x).relu_()  # in place: a block's activations are what fills the cache
+            if self.fused:
+                x = fused_linear.linear_relu(x, layer.weight, layer.bias)
+            else:
+                x = layer(x).relu_()  # in place: a block's activations are what fills the cache
         return last(x)
 
 
@@ -270,6 +275,7 @@ def traced_value(
     shapes, however its weights change.
     """
     decoder = Decoder(spec).to(dtype)
+    decoder.M_off.fused = decoder.M_rgb.fused = fused_linear.available(dtype)
     parameters = list(decoder.named_parameters())
 
     def program(uv: Tensor, wi: Tensor, wo: Tensor, T_off: Tensor, T_rgb: Tensor, *weights: Tensor) -> Tensor:

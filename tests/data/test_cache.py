@@ -1,5 +1,7 @@
 """The latent cache: complete, resumable, verified on every read, and shuffled without memory."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,6 +13,8 @@ from gonio.data.dataset import MANIFEST
 from gonio.data.ledger import read_ledger, sha256, write_ledger
 from gonio.errors import GonioError, UsageError
 from gonio.material_video import write_manifest
+from gonio.models.condition import photo_clip
+from gonio.models.spec import SPECS
 from gonio.rectify import rectify
 
 FRAMES, SIZE = 5, 16
@@ -67,7 +71,12 @@ def _build(dataset, out, encoders=None, **settings):
     encoders = encoders or Encoders()
     settings = CacheSettings(**{"model": "test", "numbers": "fp32", **settings})
     return build_cache(
-        dataset, out, settings=settings, encode_video=encoders.video, encode_text=encoders.text
+        dataset,
+        out,
+        settings=settings,
+        encode_video=encoders.video,
+        encode_text=encoders.text,
+        photo_clip=partial(photo_clip, SPECS["wan2.1-i2v-14b"]),
     )
 
 

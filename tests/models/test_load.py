@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from gonio.errors import GonioError, UsageError
 from gonio.models import load
 from gonio.models.autoencoder import decode, encode
+from gonio.models.condition import condition
 from gonio.models.placement import Placement, place
 from gonio.models.single_frame import fold
 from gonio.models.spec import SPECS, VideoModelSpec
@@ -273,3 +274,23 @@ def test_folded_weights_of_another_network_are_refused(tmp_path):
     )
     with pytest.raises(GonioError, match="do not fit.*of another shape"):
         load.load_autoencoder(spec, tmp_path)
+
+
+@torch.no_grad()
+def test_a_text_model_is_read_from_an_image_model_as_it_is_without_a_photo(tmp_path):
+    text, image = SPECS["mini-t2v"], SPECS["mini-i2v"]
+    whole = load.random_transformer(image, 0)
+    whole.proj_out.weight.normal_()
+    save_model(tmp_path / "transformer", whole)
+    whole = load.load_transformer(image, tmp_path)
+    cut = load.load_transformer(text, tmp_path)
+    assert cut.config.in_channels == text.transformer["in_channels"]
+    x = torch.randn(1, 96, 1, 4, 4)
+    rest = {"timestep": torch.tensor([500.0]), "encoder_hidden_states": torch.randn(1, 64, 384)}
+    none = condition(image, x, torch.randn_like(x), torch.tensor([False]))
+    with_photo = condition(image, x, torch.randn_like(x))
+    expected = whole(hidden_states=torch.cat([x, none], 1), **rest).sample
+    found = cut(hidden_states=torch.cat([x, condition(text, x)], 1), **rest).sample
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    other = whole(hidden_states=torch.cat([x, with_photo], 1), **rest).sample
+    assert float((other - expected).abs().max()) > 1e-3

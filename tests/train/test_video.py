@@ -151,6 +151,31 @@ def test_photos_are_needed_for_an_image_model(cache, pool, tmp_path):
         batch_at(RECIPE, find_spec("mini-i2v"), without, 0, 0)
 
 
+def test_a_share_of_the_clips_gets_a_photo_and_the_others_are_learned_from_their_text(pool, tmp_path):
+    cache = pool_cache(
+        pool,
+        tmp_path,
+        spec=SPEC,
+        settings=CacheSettings(model="mini-i2v", numbers="fp32", projection="rectified", size=32),
+        variants=4,
+        seed=0,
+        exclude=(),
+        encode_video=lambda frames: torch.ones(96, 1, 4, 4),
+        encode_text=lambda text: torch.full((2, 384), float(len(text))),
+        photo=lambda index: torch.rand(32, 32, 3),
+        photos=0.5,
+    )
+    given = ["photo" in cache[index] for index in range(len(cache))]
+    assert 0 < sum(given) < len(given)
+    recipe = replace(RECIPE, photos=0.5, drop_text=0.0, drop_text_beside=1.0, batch=len(cache))
+    batch = batch_at(recipe, find_spec("mini-i2v"), cache, 0, 0)
+    told = batch["condition"][:, SPEC.position_channels :].flatten(1)
+    texts = batch["text"].flatten(1)
+    shown = told.ne(0).any(1)
+    assert int(shown.sum()) == sum(given)
+    assert texts[~shown].ne(0).any(1).all() and not texts[shown].any()
+
+
 def test_a_widened_model_predicts_what_the_text_model_did():
     spec = find_spec("mini-i2v")
     text_model, image_model = random_transformer(SPEC, 0), random_transformer(spec, 1)

@@ -36,12 +36,15 @@ class DataCache:
     resume: ClassVar[str] = "run the same command again to go on where it stopped"
 
     def run(self) -> None:
+        from functools import partial
+
         import torch
         from torch import Tensor
 
         from gonio.data.cache import CacheSettings, build_cache
         from gonio.data.dataset import read_dataset
         from gonio.models.codec import load_codec
+        from gonio.models.condition import photo_clip
         from gonio.models.image import load_image_encoder
         from gonio.models.spec import check_frames, check_size, find_spec
         from gonio.models.text import load_text_encoder, prompt_tokens
@@ -74,6 +77,7 @@ class DataCache:
             settings=settings,
             encode_video=encode_video,
             encode_text=lambda prompt: prompt_tokens(text, prompt),
+            photo_clip=partial(photo_clip, spec),
             encode_image=(lambda photo: image.encode(photo)[0]) if image else None,
         )
         shape = list(cache[0]["latents"].shape)

@@ -5,7 +5,7 @@
     items/ID.safetensors
         latents         [z, f, h, w]
         text.0, ...     [N, D] of each caption, without padding
-        photo           [z, f, h, w] of the clip's reference photograph followed by grey frames, if it has one
+        photo           [z, f, h, w] of the clip's reference photograph as a clip, if it has one
         image           [M, D] tokens of the photograph, where the model has an image encoder
     empty_text.safetensors
         text            [N, D] of "", for guidance without a prompt
@@ -46,6 +46,8 @@ Projection = Literal["perspective", "rectified"]
 EncodeVideo = Callable[[Tensor], Tensor]
 # a prompt -> embeddings [N, D] of its tokens, without padding
 EncodeText = Callable[[str], Tensor]
+# a photograph [H, W, 3] display-encoded and a number of frames -> what is encoded of it [F, H, W, 3]
+PhotoClip = Callable[[Tensor, int], Tensor]
 # a photograph [H, W, 3] display-encoded in [0, 1] -> tokens [M, D]
 EncodeImage = Callable[[Tensor], Tensor]
 
@@ -54,7 +56,6 @@ MANIFEST = "manifest.jsonl"
 _SETTINGS = "cache.json"
 _EMPTY_TEXT = "empty_text.safetensors"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_GREY = 0.5  # display-encoded: zero to the autoencoder
 _AGAIN = "run gonio data cache again: it makes what is missing or damaged"
 
 
@@ -87,6 +88,7 @@ def build_cache(
     settings: CacheSettings,
     encode_video: EncodeVideo,
     encode_text: EncodeText,
+    photo_clip: PhotoClip,
     encode_image: EncodeImage | None = None,
 ) -> LatentCache:
     """Encode every clip of a folder of clips into `out`. What is there, whole and still up to date is kept.
@@ -102,7 +104,9 @@ def build_cache(
         for name, clip in clips.items():
             if name not in kept:
                 verify_clip(dataset, clip)
-                tensors = _encoded(dataset, clip, settings, encode_video, encode_text, encode_image)
+                tensors = _encoded(
+                    dataset, clip, settings, encode_video, encode_text, photo_clip, encode_image
+                )
                 append_item(out, _credited(clip), tensors, settings)
             step(note=name)
     return LatentCache(out)
@@ -239,6 +243,7 @@ def _encoded(
     settings: CacheSettings,
     encode_video: EncodeVideo,
     encode_text: EncodeText,
+    photo_clip: PhotoClip,
     encode_image: EncodeImage | None,
 ) -> dict[str, Tensor]:
     folder = clip_folder(dataset, clip)
@@ -248,8 +253,7 @@ def _encoded(
     tensors = {"latents": encode_video(frames)}
     if (folder / PHOTO).exists():
         photo = srgb_from_linear(_fitted(media.read_color(folder / PHOTO), frames))
-        grey = torch.full_like(frames[1:], _GREY)
-        tensors["photo"] = encode_video(torch.cat([photo[None], grey]))
+        tensors["photo"] = encode_video(photo_clip(photo, len(frames)))
         if encode_image is not None:
             tensors["image"] = encode_image(photo)
     for number, caption in enumerate(clip["captions"]):

@@ -19,11 +19,17 @@ def photo_clip(spec: VideoModelSpec, picture: Tensor, frames: int) -> Tensor:
     return torch.cat([picture[None], torch.full((frames - 1, *picture.shape), 0.5)])
 
 
-def condition(spec: VideoModelSpec, latents: Tensor, photo_latents: Tensor | None = None) -> Tensor | None:
+def condition(
+    spec: VideoModelSpec,
+    latents: Tensor,
+    photo_latents: Tensor | None = None,
+    given: Tensor | None = None,
+) -> Tensor | None:
     """The channels behind latents [B, z, f, h, w]: [B, C, f, h, w], None where the model takes none.
 
     Places first, then for an image model mask and photo, so that an image model widens a text model.
-    photo_latents: of `photo_clip`, like the latents.
+    photo_latents: of `photo_clip`, like the latents. given: [B] whether there is a photo; where there is
+    none, its channels are zero, mask and all, and so the model's prediction is that of a text model.
     """
     parts = []
     if spec.position_octaves is not None:
@@ -32,7 +38,8 @@ def condition(spec: VideoModelSpec, latents: Tensor, photo_latents: Tensor | Non
         shape = (len(latents), len(places), *latents.shape[2:])
         parts.append(places[None, :, None].to(latents).expand(shape))
     if photo_latents is not None:
-        parts.append(image_condition(photo_latents))
+        told = image_condition(photo_latents)
+        parts.append(told if given is None else told * given.to(told)[:, None, None, None, None])
     return torch.cat(parts, 1) if parts else None
 
 

@@ -51,10 +51,16 @@ def load_transformer(
 
     folder: in diffusers layout, the model's (with transformer/) or the network's own. dtype: of the weights,
     but for the norms, tables and time embedding, which diffusers keeps in fp32. GonioError where a file, a
-    tensor or a field is wrong.
+    tensor or a field is wrong. A text model can be had from the weights of an image model whose photo comes
+    in channels alone: these are left out, which is exactly what the image model does without a photo.
     """
     place = _place(spec, TRANSFORMER, folder, spec.bundled_transformer)
-    return _completed(spec, _load(spec.transformer, TRANSFORMER, place, dtype, device))
+    wide = {**spec.transformer, "in_channels": spec.transformer["in_channels"] + spec.photo_channels}
+    if spec.task == "image" or not _states(place, wide):
+        return _completed(spec, _load(spec.transformer, TRANSFORMER, place, dtype, device))
+    model = _load(wide, TRANSFORMER, place, dtype, device)
+    _narrow_input(model, spec.transformer["in_channels"])
+    return _completed(spec, model)
 
 
 def load_autoencoder(
@@ -144,6 +150,20 @@ def _build(class_name: str, config: Mapping[str, Any]) -> Any:
 def _completed(spec: VideoModelSpec, transformer: Any) -> Any:
     """What a spec asks of its transformer beyond the class; no weights are added."""
     return with_token_shift(transformer) if spec.token_shift else transformer
+
+
+def _states(place: Path, config: Mapping[str, Any]) -> bool:
+    return _stated_config(place / "config.json", TRANSFORMER) == config
+
+
+def _narrow_input(model: Any, channels: int) -> None:
+    """Leave out the transformer's input channels beyond the first `channels`."""
+    old = model.patch_embedding
+    new = nn.Conv3d(channels, old.out_channels, old.kernel_size, old.stride, device=old.weight.device)
+    new.weight = nn.Parameter(old.weight.detach()[:, :channels].clone(), requires_grad=False)
+    new.bias = old.bias
+    model.patch_embedding = new.requires_grad_(old.weight.requires_grad)
+    model.register_to_config(in_channels=channels)
 
 
 def _place(spec: VideoModelSpec, class_name: str, folder: Path | None, bundled: str | None) -> Path:

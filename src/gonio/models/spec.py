@@ -160,7 +160,7 @@ class VideoModelSpec:
         self._expect("autoencoder", "scale_factor_spatial", self.autoencoder_stride)
         z = self.latent_channels
         self._expect("transformer", "out_channels", z)
-        given = 0 if self.task == "text" else z + MASK_CHANNELS
+        given = 0 if self.task == "text" else self.photo_channels
         self._expect("transformer", "in_channels", z + self.position_channels + given)
         self._expect("transformer", "added_kv_proj_dim", self.width if self.image_encoder else None)
         if (transformer["image_dim"] is None) != (self.image_encoder is None):
@@ -179,6 +179,11 @@ class VideoModelSpec:
     def width(self) -> int:
         """Channels of a token in the transformer."""
         return self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
+
+    @property
+    def photo_channels(self) -> int:
+        """Of an image model's input, behind all others: mask and photo."""
+        return MASK_CHANNELS + self.latent_channels
 
     @property
     def position_channels(self) -> int:
@@ -348,11 +353,12 @@ _MINI: dict[str, Any] = {
 SPECS: dict[str, VideoModelSpec] = {
     spec.name: spec
     for spec in (
+        # One network with and without a photo: the text model is the image model without its channels.
         VideoModelSpec(
             name="mini-t2v",
             task="text",
             transformer=_MINI_TRANSFORMER,
-            bundled_transformer="mini-t2v/transformer",
+            bundled_transformer="mini/transformer",
             **_MINI,
         ),
         VideoModelSpec(
@@ -362,7 +368,7 @@ SPECS: dict[str, VideoModelSpec] = {
                 **_MINI_TRANSFORMER,
                 "in_channels": 2 * _MINI_PACKED + _MINI_PLACES + MASK_CHANNELS,
             },
-            bundled_transformer="mini-i2v/transformer",
+            bundled_transformer="mini/transformer",
             **_MINI,
         ),
         # mini-t2v with its packing folded into its first layer (`packing.unpacked`): what the reconstruction

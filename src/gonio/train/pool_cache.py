@@ -31,11 +31,13 @@ def pool_cache(
     encode_video: EncodeVideo,
     encode_text: EncodeText,
     photo: Callable[[int], Tensor] | None = None,
+    photos: float = 1.0,
     report: Callable[[int], None] | None = None,
 ) -> LatentCache:
     """Encode `variants` of the clips' symmetries, each with captions of its own that equal none of `exclude`.
 
     photo(index) -> [H, W, 3] display-encoded: a reference photo of the clip's material, turned with it.
+    photos: share of the items that get one.
     What is there is kept: a stopped run goes on.
     """
     known = open_cache(out, settings, encode_text)
@@ -47,7 +49,7 @@ def pool_cache(
                 symmetry = pool.symmetries[int(torch.randint(len(pool.symmetries), (), generator=draw))]
                 clip = transformed(pool.clip(index), symmetry).float().div(255)
                 tensors = {"latents": encode_video(clip)}
-                if photo is not None:
+                if photo is not None and _gets_photo(seed, name, photos):
                     picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
                     tensors["photo"] = encode_video(photo_clip(spec, picture[0], len(clip)))
                 facts = {**record, **record["attributes"]}
@@ -58,3 +60,7 @@ def pool_cache(
             if report is not None:
                 report(index * variants + variant + 1)
     return LatentCache(out)
+
+
+def _gets_photo(seed: int, name: str, share: float) -> bool:
+    return hash_seed("photo", seed, name) % 1000 < 1000 * share

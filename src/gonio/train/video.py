@@ -31,8 +31,11 @@ class VideoRecipe:
     batch: clips a step on each process (times the loop's `accumulate`). drop_text: share of clips whose
     prompt is replaced by the empty one, for classifier-free guidance. start: model whose weights are taken
     to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
-    encoded, where the recipe makes its own data. levels: how noise levels are drawn. keep: the weights of the
-    best validation, or the last ones: a model trained from scratch can be judged only at its end.
+    encoded, where the recipe makes its own data. photos: share of these clips that an image model is shown a
+    photo with; the others it learns from their text alone, so that it stays a text model too.
+    drop_text_beside: as drop_text, of the clips with a photo. levels: how noise levels are drawn. keep: the
+    weights of the best validation, or the last ones: a model trained from scratch can be judged only at its
+    end.
     """
 
     model: str
@@ -43,6 +46,8 @@ class VideoRecipe:
     start: str | None = None
     clips: ClipSettings | None = None
     variants: int = 1
+    photos: float = 1.0
+    drop_text_beside: float = 0.1
     levels: NoiseLevels = "uniform"
     keep: Literal["best", "last"] = "best"
     resolution: int = 512
@@ -81,7 +86,9 @@ RECIPES: dict[str, VideoRecipe] = {
         _MINI,
         model="mini-i2v",
         start="mini-t2v",
-        loop=replace(_MINI.loop, steps=400, rate=5e-4),
+        photos=0.3,
+        drop_text_beside=0.5,
+        loop=replace(_MINI.loop, steps=2000, rate=4e-4, muon_rate=2e-3, warmup=50),
     ),
     "smoke": replace(
         _MINI,
@@ -127,7 +134,9 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     draw = torch.Generator().manual_seed(hash_seed("video", recipe.seed, step, index))
     first = (step * MAX_BATCHES_A_STEP + index) * recipe.batch
     items = [cache.sample(first + i, recipe.seed) for i in range(recipe.batch)]
-    dropped = (torch.rand(recipe.batch, generator=draw) < recipe.drop_text).tolist()
+    given = [spec.task == "image" and "photo" in item for item in items]
+    chance = [recipe.drop_text_beside if photo else recipe.drop_text for photo in given]
+    dropped = (torch.rand(recipe.batch, generator=draw) < torch.tensor(chance)).tolist()
     texts = [cache.empty_text if drop else item["text"] for item, drop in zip(items, dropped, strict=True)]
     latents = torch.stack([item["latents"] for item in items]).float()
     sigma, weight = draw_noise_levels(
@@ -142,13 +151,13 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     }
     photos = None
     if spec.task == "image":
-        missing = [item["id"] for item in items if "photo" not in item]
-        if missing:
-            raise GonioError(f"clip {missing[0]} has no reference photo; make the data with --photos")
-        photos = torch.stack([item["photo"] for item in items]).float()
+        if recipe.photos == 1 and not all(given):
+            name = items[given.index(False)]["id"]
+            raise GonioError(f"clip {name} has no reference photo; make the data with --photos")
+        photos = torch.stack([item.get("photo", torch.zeros_like(item["latents"])) for item in items]).float()
         if spec.image_encoder is not None:
             batch["image"] = torch.stack([item["image"] for item in items]).float()
-    told = condition(spec, latents, photos)
+    told = condition(spec, latents, photos, torch.tensor(given))
     return batch if told is None else batch | {"condition": told}
 
 

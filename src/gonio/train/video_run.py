@@ -93,6 +93,7 @@ def train_video(
         identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
         report=report,
         every=recipe.validate_every,
+        # Validation is by prompt alone, which an image model has learned to follow only from such clips.
         validate=history.validate if spec.task == "text" else None,
         stop_after_seconds=stop_after_seconds,
     )
@@ -237,4 +238,5 @@ def _data(
         encode_video=encode_video,
         encode_text=lambda prompt: prompt_tokens(text, prompt),
         photo=photo,
+        photos=recipe.photos,
     )
