@@ -14,7 +14,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class MLP(nn.Module):
         hidden, last = self.layers[:-1], self.layers[-1]
         for layer in hidden:
             if self.fused:
-                x = fused_linear.linear_relu(x, layer.weight, layer.bias)
+                x = fused_linear.linear_relu(x, cast(Tensor, layer.weight), cast(Tensor, layer.bias))
             else:
                 x = layer(x).relu_()  # in place: a block's activations are what fills the cache
         return last(x)

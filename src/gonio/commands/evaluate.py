@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, Suppress, arg, subcommand
 
+from gonio.commands.evaluate_ablations import EvaluateAblations
 from gonio.commands.evaluate_video import EvaluateVideo
 from gonio.errors import UsageError
 
@@ -190,6 +191,7 @@ class Evaluate:
     command: (
         Annotated[EvaluateReconstruction, subcommand("reconstruction")]
         | Annotated[EvaluateVideo, subcommand("video")]
+        | Annotated[EvaluateAblations, subcommand("ablations")]
         | Annotated[None, Suppress]
     )
     """What to measure."""

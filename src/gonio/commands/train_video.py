@@ -143,7 +143,7 @@ class TrainLRM:
     recipe: str = "mini-lrm"
     """mini-lrm, or smoke (seconds, for a try)."""
     ablation: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """linear-upsampler, frozen-mlp, random-mlp, random-lrm, mlp-32x2, mlp-128x6, or no-detail."""
+    """linear-upsampler, frozen-mlp, random-mlp, random-lrm, mlp-32x2, mlp-128x6, 5-frames, or no-detail."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
     """Folders of PBR maps to train on besides the procedural materials."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None

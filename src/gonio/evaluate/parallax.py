@@ -79,7 +79,6 @@ def without_offsets(material: NeuralMaterial) -> NeuralMaterial:
     """The same material with every offset zero."""
     flat = copy.deepcopy(material)
     with torch.no_grad():
-        last = flat.decoder.M_off.layers[-1]
-        last.weight.zero_()
-        last.bias.zero_()
+        for parameter in flat.decoder.M_off.layers[-1].parameters():
+            parameter.zero_()
     return flat

@@ -38,7 +38,9 @@ class ReconstructionSpec:
     decoder, or one linear layer a token (an ablation of the paper). residual: the regressor's output
     is added to the first frame's latents instead of taking their place. detail: channels of a path at full
     resolution that sees the frames beside what the decoder made of the latents; 0: none, as in the paper.
-    It needs aligned, so rectified, frames. decoder: of the neural material. bundled: below gonio/weights.
+    It needs aligned, so rectified, frames. fewest: frames of the trajectory that a video must have, the
+    others are filled in, which only rectified ones can be; None: more than half of them, or all. decoder: of
+    the neural material. bundled: below gonio/weights.
     """
 
     name: str
@@ -49,12 +51,17 @@ class ReconstructionSpec:
     upsampler: Upsampler = "decoder"
     residual: bool = False
     detail: int = 0
+    fewest: int | None = None
     decoder: str = "64x4"
     bundled: str | None = None
 
     def __post_init__(self) -> None:
         if self.detail and self.projection != "rectified":
             raise UsageError(f"model {self.name}: a detail path needs rectified frames")
+        if not 1 <= self.needed <= self.frames or (self.fewest and self.projection != "rectified"):
+            raise UsageError(
+                f"model {self.name}: fewest {self.fewest} of {self.frames} {self.projection} frames"
+            )
         if self.video_spec.stacked and self.video_spec.frames != self.frames:
             made = self.video_spec.frames
             raise UsageError(f"model {self.name}: {self.video} stacks {made} frames, not {self.frames}")
@@ -62,6 +69,13 @@ class ReconstructionSpec:
     @property
     def video_spec(self) -> VideoModelSpec:
         return find_spec(self.video)
+
+    @property
+    def needed(self) -> int:
+        """Frames of the trajectory that a video must have."""
+        if self.fewest is not None:
+            return self.fewest
+        return self.frames - self.frames // 2 if self.projection == "rectified" else self.frames
 
     @property
     def stride(self) -> int:

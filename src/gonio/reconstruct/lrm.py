@@ -169,7 +169,7 @@ def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> T
 def has_frames_for(spec: ReconstructionSpec, video: MaterialVideo) -> bool:
     """Whether a video has enough of the frames a model was trained for."""
     _, there = _matched(two_phase(spec.frames), video.trajectory)
-    return int((~there).sum()) <= (spec.frames // 2 if spec.projection == "rectified" else 0)
+    return int(there.sum()) >= spec.needed
 
 
 def _matched(wanted: Trajectory, given: Trajectory) -> tuple[Tensor, Tensor]:

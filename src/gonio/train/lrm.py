@@ -22,6 +22,7 @@ from gonio.color import log_encode
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed
 from gonio.data.faults import with_faults
 from gonio.data.heightfield import HeightFieldBatch, shade
+from gonio.errors import UsageError
 from gonio.models.autoencoder import channels_last
 from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec
 from gonio.models.small_attention import with_small_attention
@@ -44,7 +45,8 @@ class LRMRecipe:
     batch: materials a step; patches, patch: of each so many squares of texels, every square under one view
     and light. random_share: of the patches under random views and lights; the rest is divided between the
     trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. faulty: share of the clips
-    that get the faults of generated videos. thinned: share of which every second frame is missing.
+    that get the faults of generated videos. thinned: share of which every second frame is missing. inputs: so
+    many evenly spaced frames are given, the others filled in; None: all.
     """
 
     spec: ReconstructionSpec = MINI_LRM
@@ -58,6 +60,7 @@ class LRMRecipe:
     perceptual: float = 0.1
     faulty: float = 0.3
     thinned: float = 0.15
+    inputs: int | None = None
     clips: ClipSettings = field(default_factory=ClipSettings)
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
@@ -94,8 +97,17 @@ ABLATIONS: dict[str, Callable[[LRMRecipe], LRMRecipe]] = {
     "random-lrm": lambda r: replace(r, start="random"),
     "mlp-32x2": lambda r: replace(r, spec=replace(r.spec, decoder="32x2")),
     "mlp-128x6": lambda r: replace(r, spec=replace(r.spec, decoder="128x6"), decoder="random"),
+    "5-frames": lambda r: replace(r, inputs=5, spec=replace(r.spec, fewest=5)),
     "no-detail": lambda r: replace(r, spec=replace(r.spec, detail=0)),
 }
+
+
+def stride_of(inputs: int) -> int:
+    """Every so manyth frame of 17 makes `inputs` evenly spaced ones."""
+    strides = {5: 4, 9: 2, 17: 1}
+    if inputs not in strides:
+        raise UsageError(f"{inputs} input frames: of 17 frames 5, 9 or 17 are evenly spaced")
+    return strides[inputs]
 
 
 class LRMObjective(nn.Module):
@@ -209,8 +221,9 @@ def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int)
         clip = materials.pool.clip(chosen[start]).float().div(255)
         if float(torch.rand((), generator=generator)) < recipe.faulty:
             clip = with_faults(clip, generator)
-        if float(torch.rand((), generator=generator)) < recipe.thinned:
-            kept = list(range(0, len(clip), 2))
+        thin = float(torch.rand((), generator=generator)) < recipe.thinned
+        if thin or recipe.inputs is not None:
+            kept = list(range(0, len(clip), 2 if recipe.inputs is None else stride_of(recipe.inputs)))
             clip = filled(clip[kept], kept, materials.pool.trajectory)
         uv, camera, light = patches(recipe, clip.shape[-2], generator)
         flat = (t.reshape(1, -1, t.shape[-1]) for t in (uv, camera, light))
