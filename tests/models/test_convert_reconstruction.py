@@ -2,48 +2,42 @@
 
 import pytest
 import torch
+from tiny_models import TINY_WAN
 
 from gonio.errors import GonioError
 from gonio.models import wan_keys
 from gonio.models.convert_reconstruction import convert_reconstruction
 from gonio.models.load import random_autoencoder, random_transformer
 from gonio.models.reconstruction import ReconstructionModel, ReconstructionSpec
-from gonio.models.spec import SPECS, VideoModelSpec
+from gonio.models.spec import SPECS
 from gonio.neural_material import Decoder, MaterialSpec
 from gonio.reconstruct import lrm
 
-WAN = VideoModelSpec(
-    name="tiny-wan",
-    task="text",
-    transformer={"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 32, "num_layers": 2}
-    | {"text_dim": 8, "freq_dim": 16, "in_channels": 4, "out_channels": 4},
-    autoencoder={"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 2, 2], "num_res_blocks": 1}
-    | {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4},
-    text_encoder="minilm",
-    text_tokens=8,
-    frames=5,
-    resolution=32,
-)
 MATERIAL = MaterialSpec(hidden_width=8, hidden_layers=2, directions="projected xy")
 
 
 @pytest.fixture
 def spec(monkeypatch):
-    monkeypatch.setitem(SPECS, "tiny-wan", WAN)
+    monkeypatch.setitem(SPECS, "tiny-wan", TINY_WAN)
     return ReconstructionSpec(name="tiny-lrm", video="tiny-wan", frames=5)
 
 
 @pytest.fixture
 def model(spec):
     torch.manual_seed(0)
-    parts = (random_autoencoder(WAN, 0), random_transformer(WAN, 0), torch.randn(3, 8), Decoder(MATERIAL))
+    parts = (
+        random_autoencoder(TINY_WAN, 0),
+        random_transformer(TINY_WAN, 0),
+        torch.randn(3, 8),
+        Decoder(MATERIAL),
+    )
     return ReconstructionModel(spec, *parts, (torch.zeros(24), torch.eye(24))).eval()
 
 
 def unfolded(model):
     """The tensors as before folding: two taps in front that a single frame never meets."""
     state = {k: v.clone() for k, v in model.state_dict().items()}
-    whole = {f"autoencoder.{k}": v.shape for k, v in random_autoencoder(WAN, 0).state_dict().items()}
+    whole = {f"autoencoder.{k}": v.shape for k, v in random_autoencoder(TINY_WAN, 0).state_dict().items()}
     for name, tensor in state.items():
         if tensor.ndim == 5 and name in whole and tensor.shape[2] != whole[name][2]:
             taps = torch.randn(*tensor.shape[:2], *whole[name][2:])
@@ -56,8 +50,8 @@ def files(folder, model, naming, *, encoder=False):
     """latent_module.pth and mlp.pth as somebody may have saved them."""
     state, latent = unfolded(model), {}
     tables = {
-        "transformer.": wan_keys.inverted(wan_keys.transformer_names(WAN.transformer)),
-        "autoencoder.": wan_keys.inverted(wan_keys.autoencoder_names(WAN.autoencoder)),
+        "transformer.": wan_keys.inverted(wan_keys.transformer_names(TINY_WAN.transformer)),
+        "autoencoder.": wan_keys.inverted(wan_keys.autoencoder_names(TINY_WAN.autoencoder)),
     }
     prefixes = {"transformer.": "module.dit.", "autoencoder.": "module.vae.model."}
     for name, tensor in state.items():

@@ -4,26 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import TINY_WAN
 
 from gonio.errors import UsageError
 from gonio.models.load import random_autoencoder, random_transformer
 from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec, load_state
-from gonio.models.spec import SPECS, VideoModelSpec
+from gonio.models.spec import SPECS
 from gonio.neural_material import Decoder, MaterialSpec
 
-# Wan's layout at a hundredth of its size: 5 frames are two latent frames of 1/8.
-TINY_WAN = VideoModelSpec(
-    name="tiny-wan",
-    task="text",
-    transformer={"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 32, "num_layers": 2}
-    | {"text_dim": 8, "freq_dim": 16, "in_channels": 4, "out_channels": 4},
-    autoencoder={"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 2, 2], "num_res_blocks": 1}
-    | {"latents_mean": None, "latents_std": None},
-    text_encoder="minilm",
-    text_tokens=8,
-    frames=5,
-    resolution=32,
-)
 with pytest.MonkeyPatch.context() as patch:
     patch.setitem(SPECS, "tiny-wan", TINY_WAN)
     PAPER = ReconstructionSpec(name="tiny-lrm", video="tiny-wan", frames=5)

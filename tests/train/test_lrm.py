@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import TINY_WAN
 
 from gonio.camera import two_phase
 from gonio.color import log_encode, srgb_from_linear
@@ -12,9 +13,10 @@ from gonio.data.clips import ClipSettings, make_pool
 from gonio.errors import GonioError, UsageError
 from gonio.material_video import MaterialVideo
 from gonio.models.codec import load_codec
-from gonio.models.load import load_transformer, random_transformer
-from gonio.models.spec import find_spec
-from gonio.models.weight_files import save_model
+from gonio.models.load import load_transformer, random_autoencoder, random_transformer
+from gonio.models.reconstruction import ReconstructionSpec
+from gonio.models.spec import SPECS, find_spec
+from gonio.models.weight_files import open_weights, save_model, weights_path
 from gonio.neural_material import MaterialSpec
 from gonio.reconstruct import lrm
 from gonio.reconstruct.plane import geometry_at
@@ -149,6 +151,49 @@ def test_training_lowers_the_loss_and_writes_a_model_that_loads(pool, weights, t
         frames = spoil(shape) if spoil is torch.zeros else spoil(shape, math.nan)
         with pytest.raises(GonioError, match=message):
             lrm.reconstruct(model, replace(video, frames=frames))
+
+
+@pytest.fixture
+def perspective(monkeypatch, tmp_path):
+    """A recipe like the paper's of a model of perspective frames, and the weights of its video model."""
+    wan = replace(TINY_WAN, transformer={**TINY_WAN.transformer, "text_dim": 384}, frames=17)
+    monkeypatch.setitem(SPECS, "tiny-wan", wan)
+    save_model(tmp_path / "weights" / "vae", random_autoencoder(wan, 0))
+    save_model(tmp_path / "weights" / "transformer", random_transformer(wan, 0))
+    spec = ReconstructionSpec(name="tiny-lrm", video="tiny-wan")
+    loop = replace(RECIPE.loop, steps=2, precision="no")
+    return replace(
+        RECIPES["paper-lrm"], spec=spec, patch=8, clips=RECIPE.clips, loop=loop
+    ), tmp_path / "weights"
+
+
+def test_a_model_of_perspective_frames_learns_from_what_the_cameras_see(perspective, pool, materials):
+    recipe, _ = perspective
+    seen = batch_at(recipe, materials, 0, 0)["frames"][0]
+    aligned = replace(recipe, spec=RECIPE.spec)
+    clip = batch_at(aligned, materials, 0, 0)["frames"][0]
+    # The standing camera looks down on the sample: nearly the texture. The orbiting one sees background.
+    assert float((seen[0] - clip[0]).abs().mean()) < 0.05
+    assert float(seen[12, 0].abs().max()) == 0.0 and float(clip[12, 0].min()) > 0.0
+
+
+def test_the_second_stage_goes_on_from_the_first_ones_weights(perspective, pool, tmp_path):
+    recipe, weights = perspective
+    assert train_lrm(recipe, tmp_path / "first", pool, weights=weights)
+    begin = tmp_path / "first" / "model"
+    still = replace(recipe, loop=replace(recipe.loop, rate=1e-12, muon_rate=0.0, steps=1, ema=0.0))
+    assert train_lrm(still, tmp_path / "second", pool, weights=weights, begin=begin)
+    first, second = (load_state_of(folder / "model") for folder in (tmp_path / "first", tmp_path / "second"))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=1e-3, rtol=1e-2)
+    with pytest.raises(GonioError, match="do not fit"):
+        train_lrm(RECIPE, tmp_path / "third", pool, begin=begin)
+
+
+def load_state_of(folder):
+    weights = open_weights(weights_path(folder))
+    return {name: weights.read(name).float() for name in weights.shapes}
 
 
 def test_missing_frames_are_the_mean_of_their_neighbours_on_the_circle():

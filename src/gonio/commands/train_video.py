@@ -141,13 +141,15 @@ class TrainLRM:
     out: Path
     """Folder to write; the model is in its folder model."""
     recipe: str = "mini-lrm"
-    """mini-lrm, or smoke (seconds, for a try)."""
+    """mini-lrm, paper-lrm, paper-lrm-1024, or smoke (seconds, for a try)."""
     ablation: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """linear-upsampler, frozen-mlp, random-mlp, random-lrm, mlp-32x2, mlp-128x6, 5-frames, or no-detail."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
     """Folders of PBR maps to train on besides the procedural materials."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Weights of the video model to begin with; the bundled ones when left out."""
+    model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Trained reconstruction model to go on from, instead of its video model."""
     steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """Another number of steps."""
     minutes: float = math.inf
@@ -180,6 +182,7 @@ class TrainLRM:
                 self.out,
                 pool,
                 weights=self.weights,
+                begin=self.model,
                 prepared=counted(step),
                 report=shown.report,
                 stop_after_seconds=self.minutes * 60,

@@ -80,7 +80,8 @@ def new_model(
         autoencoder.decoder.load_state_dict(random_autoencoder(video, seed).decoder.state_dict())
     else:
         transformer = _video_transformer(spec, weights, seed)
-    null_text = prompt_tokens(load_text_encoder(video, weights), "").float()
+    # A copy: the encoder's own tensor is made for inference and takes part in no gradient.
+    null_text = prompt_tokens(load_text_encoder(video, weights), "").float().clone()
     mlps, space = decoder_of(spec.decoder, pretrained=decoder == "universal", seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -135,6 +136,13 @@ def load_model(spec: ReconstructionSpec, folder: Path | None = None) -> Reconstr
     load_state(model, {name: tensors.read(name).float() for name in expected})
     channels_last(model.autoencoder)
     return model.eval().requires_grad_(False)
+
+
+def copy_weights(model: ReconstructionModel, folder: Path) -> None:
+    """Put a trained model's weights into one of the same layout. GonioError where they do not fit."""
+    tensors = open_weights(weights_path(folder))
+    require_shapes(folder, tensors.shapes, {name: tuple(t.shape) for name, t in model.stored().items()})
+    model.load_state_dict({name: tensors.read(name).float() for name in tensors.shapes}, strict=False)
 
 
 def model_frames(spec: ReconstructionSpec, video: MaterialVideo, size: int) -> Tensor:

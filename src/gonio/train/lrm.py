@@ -17,27 +17,32 @@ from torch import Tensor, nn
 
 from gonio import media
 from gonio.blocks import for_each_block, whole_blocks
-from gonio.camera import cross_joined, random_places, two_phase
-from gonio.color import log_encode
+from gonio.camera import Trajectory, cross_joined, random_places, two_phase
+from gonio.color import linear_from_srgb, log_encode, srgb_from_linear
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed
 from gonio.data.faults import with_faults
 from gonio.data.heightfield import HeightFieldBatch, shade
 from gonio.errors import UsageError
 from gonio.models.autoencoder import channels_last
-from gonio.models.reconstruction import MINI_LRM, ReconstructionModel, ReconstructionSpec
+from gonio.models.reconstruction import LRM_SPECS, MINI_LRM, ReconstructionModel, ReconstructionSpec
 from gonio.models.small_attention import with_small_attention
 from gonio.models.weight_files import save_sharded
 from gonio.neural_material import MaterialSpec, log_value
-from gonio.reconstruct.lrm import filled, new_model
+from gonio.reconstruct.lrm import copy_weights, filled, new_model
 from gonio.reconstruct.plane import geometry_at
+from gonio.rectify import reproject
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 
 MODEL_FOLDER = "model"
+# Layers that no video model has: they learn at a rate of their own.
+HEADS = ("conv_out", "proj_out", "detail", "upsample")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LRMRecipe:
     """What a model learns from.
+
+    The clips of the pool are rectified; a model of perspective frames gets them as the cameras see them.
 
     start: "video" for the weights of the video model, or "random". decoder: "universal" MLPs or "random"
     ones, trained along unless frozen_decoder.
@@ -70,7 +75,7 @@ class LRMRecipe:
             warmup=100,
             ema=0.998,
             precision="bf16",
-            heads=("conv_out", "proj_out", "detail", "upsample"),
+            heads=HEADS,
             head_rate=4.0,
         )
     )
@@ -78,8 +83,27 @@ class LRMRecipe:
 
 
 MINI = LRMRecipe()
+# The paper: 256 pixels in fp32, then 1024 in bf16, on 64 GPUs for 75 and 60 hours; LPIPS with weight 0.1, for
+# which `gradient_loss` stands. Rates, batch and steps are not stated.
+PAPER = LRMRecipe(
+    spec=LRM_SPECS["lrm-wan1.3b"],
+    batch=1,
+    patch=64,
+    faulty=0.0,
+    thinned=0.0,
+    clips=ClipSettings(resolution=256),
+    loop=LoopSettings(steps=100_000, rate=1e-4, warmup=1000, precision="no", heads=HEADS, head_rate=5.0),
+)
 RECIPES: dict[str, LRMRecipe] = {
     "mini-lrm": MINI,
+    "paper-lrm": PAPER,
+    # Goes on from the result of paper-lrm (--model).
+    "paper-lrm-1024": replace(
+        PAPER,
+        patch=128,
+        clips=replace(PAPER.clips, resolution=1024),
+        loop=replace(PAPER.loop, rate=5e-5, precision="bf16"),
+    ),
     "smoke": replace(
         MINI,
         batch=2,
@@ -139,18 +163,22 @@ def train_lrm(
     pool: ClipPool,
     *,
     weights: Path | None = None,
+    begin: Path | None = None,
     prepared: Callable[[int], None] | None = None,
     report: Callable[[Report], None] | None = None,
     stop_after_seconds: float = math.inf,
 ) -> bool:
     """Train, and write the averaged weights to out/model. Returns whether the last step was reached.
 
-    weights: of the video model to begin with. The state is kept in out/training.safetensors.
+    weights: of the video model to begin with; begin: a trained reconstruction model to go on from. The state
+    is kept in out/training.safetensors.
     prepared(number of materials made): the pool's materials are made anew for the renderer.
     """
     model = new_model(
         recipe.spec, start=recipe.start, decoder=recipe.decoder, weights=weights, seed=recipe.seed
     )
+    if begin is not None:
+        copy_weights(model, begin)
     model.decoder.requires_grad_(not recipe.frozen_decoder)
     channels_last(model.autoencoder)
     size = recipe.clips.resolution
@@ -161,7 +189,7 @@ def train_lrm(
         training,
         lambda step, index: batch_at(recipe, materials, step, index),
         checkpoint=out / "training.safetensors",
-        identity={"recipe": repr(recipe), "maps": ",".join(f.name for f in pool.maps)},
+        identity={"recipe": repr(recipe), "maps": ",".join(f.name for f in pool.maps), "begin": str(begin)},
         report=report,
         stop_after_seconds=stop_after_seconds,
     )
@@ -228,6 +256,8 @@ def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int)
         uv, camera, light = patches(recipe, clip.shape[-2], generator)
         flat = (t.reshape(1, -1, t.shape[-1]) for t in (uv, camera, light))
         radiance = shade(materials.fields[chosen[start]], *flat).reshape(*uv.shape[:-1], 3)
+        if recipe.spec.projection == "perspective":
+            clip = _as_seen(clip, materials.pool.trajectory)
         at = geometry_at(uv, camera, light)
         target = log_encode(radiance * (math.pi / at.irradiance)[..., None], gain)
         return clip, at.uv, at.wi, at.wo, target
@@ -236,6 +266,12 @@ def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int)
         found = for_each_block(recipe.batch, truth, size=1)
     names = ("frames", "uv", "wi", "wo", "target")
     return {name: torch.stack(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+
+
+def _as_seen(clip: Tensor, trajectory: Trajectory) -> Tensor:
+    """A rectified clip [F, S, S, 3] display-encoded as the trajectory's cameras see it."""
+    size = clip.shape[1]
+    return srgb_from_linear(reproject(linear_from_srgb(clip), trajectory, size, size)[0])
 
 
 def patches(recipe: LRMRecipe, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
