@@ -1,4 +1,4 @@
-"""gonio train autoencoder, gonio train video."""
+"""gonio train autoencoder, gonio train video, gonio train lrm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from gonio.errors import UsageError
 
 if TYPE_CHECKING:
     from gonio.data.clips import ClipPool, ClipSettings
+    from gonio.train.consistency import GeneratedVideos
     from gonio.train.loop import Report
+    from gonio.train.lrm import LRMRecipe
 
 RESUME = "run the same command again to go on from the checkpoint in the output folder"
 
@@ -150,6 +152,8 @@ class TrainLRM:
     """Weights of the video model to begin with; the bundled ones when left out."""
     model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Trained reconstruction model to go on from, instead of its video model."""
+    generated: Annotated[tuple[Path, ...], arg(metavar="VIDEOS...", help_behavior_hint="")] = ()
+    """Generated videos, or folders of them, to be made consistent with themselves."""
     steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """Another number of steps."""
     minutes: float = math.inf
@@ -183,11 +187,21 @@ class TrainLRM:
                 pool,
                 weights=self.weights,
                 begin=self.model,
+                generated=self._generated(recipe),
                 prepared=counted(step),
                 report=shown.report,
                 stop_after_seconds=self.minutes * 60,
             )
         print(f"{self.out}: {shown.note}" + ("" if done else "; not done, " + RESUME))
+
+    def _generated(self, recipe: LRMRecipe) -> GeneratedVideos | None:
+        from gonio.evaluate.similarity import find_videos
+        from gonio.train.consistency import GeneratedVideos
+
+        if not self.generated:
+            return None
+        folders = [video for path in self.generated for video in find_videos(path)]
+        return GeneratedVideos(folders, frames=recipe.spec.frames, size=recipe.clips.resolution)
 
 
 class ShownTraining:

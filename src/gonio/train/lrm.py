@@ -31,6 +31,7 @@ from gonio.neural_material import MaterialSpec, log_value
 from gonio.reconstruct.lrm import copy_weights, filled, new_model
 from gonio.reconstruct.plane import geometry_at
 from gonio.rectify import reproject
+from gonio.train.consistency import GeneratedVideos
 from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 
 MODEL_FOLDER = "model"
@@ -51,7 +52,8 @@ class LRMRecipe:
     and light. random_share: of the patches under random views and lights; the rest is divided between the
     trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. faulty: share of the clips
     that get the faults of generated videos. thinned: share of which every second frame is missing. inputs: so
-    many evenly spaced frames are given, the others filled in; None: all.
+    many evenly spaced frames are given, the others filled in; None: all. consistency: share of a batch that
+    comes from generated videos, where there are any.
     """
 
     spec: ReconstructionSpec = MINI_LRM
@@ -66,6 +68,7 @@ class LRMRecipe:
     faulty: float = 0.3
     thinned: float = 0.15
     inputs: int | None = None
+    consistency: float = 0.25
     clips: ClipSettings = field(default_factory=ClipSettings)
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
@@ -164,6 +167,7 @@ def train_lrm(
     *,
     weights: Path | None = None,
     begin: Path | None = None,
+    generated: GeneratedVideos | None = None,
     prepared: Callable[[int], None] | None = None,
     report: Callable[[Report], None] | None = None,
     stop_after_seconds: float = math.inf,
@@ -171,12 +175,16 @@ def train_lrm(
     """Train, and write the averaged weights to out/model. Returns whether the last step was reached.
 
     weights: of the video model to begin with; begin: a trained reconstruction model to go on from. The state
-    is kept in out/training.safetensors.
+    is kept in out/training.safetensors. generated: videos to learn from besides the pool.
     prepared(number of materials made): the pool's materials are made anew for the renderer.
     """
     model = new_model(
         recipe.spec, start=recipe.start, decoder=recipe.decoder, weights=weights, seed=recipe.seed
     )
+    if generated is not None and recipe.spec.projection != "rectified":
+        raise UsageError(
+            f"{recipe.spec.name} cannot learn from generated videos: it takes no half of the frames"
+        )
     if begin is not None:
         copy_weights(model, begin)
     model.decoder.requires_grad_(not recipe.frozen_decoder)
@@ -187,9 +195,14 @@ def train_lrm(
     training = Training(LRMObjective(model.train(), recipe), recipe.loop)
     done = train(
         training,
-        lambda step, index: batch_at(recipe, materials, step, index),
+        lambda step, index: batch_at(recipe, materials, step, index, generated),
         checkpoint=out / "training.safetensors",
-        identity={"recipe": repr(recipe), "maps": ",".join(f.name for f in pool.maps), "begin": str(begin)},
+        identity={
+            "recipe": repr(recipe),
+            "maps": ",".join(f.name for f in pool.maps),
+            "begin": str(begin),
+            "generated": str(0 if generated is None else len(generated.clips)),
+        },
         report=report,
         stop_after_seconds=stop_after_seconds,
     )
@@ -237,7 +250,13 @@ class PoolMaterials:
         return len(self.fields)
 
 
-def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int) -> Batch:
+def batch_at(
+    recipe: LRMRecipe,
+    materials: PoolMaterials,
+    step: int,
+    index: int,
+    generated: GeneratedVideos | None = None,
+) -> Batch:
     """Batch number `index` of a step: clips, and patches with what they look like under other views."""
     draw = torch.Generator().manual_seed(hash_seed("lrm", recipe.seed, step, index))
     chosen = torch.randint(len(materials), (recipe.batch,), generator=draw).tolist()
@@ -246,6 +265,8 @@ def batch_at(recipe: LRMRecipe, materials: PoolMaterials, step: int, index: int)
 
     def truth(start: int, _: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(seeds[start])
+        if generated is not None and float(torch.rand((), generator=generator)) < recipe.consistency:
+            return generated.example(lambda size, draw: _squares(recipe, size, draw), generator)
         clip = materials.pool.clip(chosen[start]).float().div(255)
         if float(torch.rand((), generator=generator)) < recipe.faulty:
             clip = with_faults(clip, generator)
@@ -276,16 +297,20 @@ def _as_seen(clip: Tensor, trajectory: Trajectory) -> Tensor:
 
 def patches(recipe: LRMRecipe, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Squares of texels and the camera and light of each: uv [K, s, s, 2], places [K, s, s, 3] twice."""
+    rows, columns = _squares(recipe, size, generator)
+    camera, light = _places(recipe, generator)
+    camera, light = (place[:, None, None].expand(*rows.shape, 3) for place in (camera, light))
+    return torch.stack([(columns + 0.5) / size, 1 - (rows + 0.5) / size], -1), camera, light
+
+
+def _squares(recipe: LRMRecipe, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Row and column of every texel of squares anywhere. [K, s, s] twice"""
     count, side = recipe.patches, recipe.patch
     corner = torch.randint(size - side + 1, (count, 2), generator=generator)
     ramp = torch.arange(side)
     rows, columns = corner[:, :1] + ramp, corner[:, 1:] + ramp
-    u = ((columns + 0.5) / size)[:, None, :].expand(count, side, side)
-    v = (1 - (rows + 0.5) / size)[:, :, None].expand(count, side, side)
-    camera, light = _places(recipe, generator)
-    shape = (count, side, side, 3)
-    camera, light = (place[:, None, None].expand(shape) for place in (camera, light))
-    return torch.stack([u, v], -1), camera, light
+    shape = (count, side, side)
+    return rows[:, :, None].expand(shape), columns[:, None, :].expand(shape)
 
 
 def _places(recipe: LRMRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
