@@ -40,6 +40,7 @@ COMMANDS = [
     "train neural-material",
     "train autoencoder",
     "train video",
+    "train lrm",
     "convert",
     "doctor",
 ]
