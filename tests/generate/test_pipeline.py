@@ -64,6 +64,19 @@ def test_the_prompt_and_the_negative_prompt_matter(text_model):
     assert not torch.equal(text_model.video("green moss", replace(FAST, negative="glossy")).frames, plain)
 
 
+def test_guidance_leads_away_from_a_video_without_the_photo_where_the_model_knows_such(image_model):
+    """At guidance 0 only the prediction without the photo counts, and the photo does not matter."""
+    photos = torch.rand(2, 40, 40, 3)
+    none = replace(FAST, guidance=1e-12)
+    first, second = (image_model.video("", none, photo=photo).frames for photo in photos)
+    torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-2)
+    first, second = (image_model.video("", FAST, photo=photo).frames for photo in photos)
+    assert float((first - second).abs().max()) > 1e-2
+    wan = generator("mini-i2v", photo_guided=False)
+    first, second = (wan.video("", none, photo=photo).frames for photo in photos)
+    assert float((first - second).abs().max()) > 1e-2
+
+
 def test_every_step_is_reported(text_model):
     seen = []
     text_model.video("moss", FAST, on_step=lambda index, steps, latents: seen.append((index, steps)))

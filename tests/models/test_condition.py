@@ -10,6 +10,7 @@ from gonio.models.condition import (
     image_condition,
     photo_clip,
     position_channels,
+    without_photo,
 )
 from gonio.models.spec import SPECS
 
@@ -39,6 +40,14 @@ def test_a_text_model_is_told_places_and_an_image_model_mask_and_photo_behind_th
     assert torch.equal(places[0, :, 0], position_channels(4, 6, 2))
     told = condition(IMAGE, latents, photo)
     assert torch.equal(told[:, :10], places) and torch.equal(told[:, 10:], image_condition(photo))
+
+
+def test_without_a_photo_noise_and_places_stay():
+    latents, photo = torch.randn(2, 96, 1, 4, 6), torch.randn(2, 96, 1, 4, 6)
+    seen = torch.cat([latents, condition(IMAGE, latents, photo)], 1)
+    none = torch.cat([latents, condition(IMAGE, latents, photo, torch.zeros(2, dtype=torch.bool))], 1)
+    assert torch.equal(without_photo(IMAGE, seen), none) and not torch.equal(seen, none)
+    assert torch.equal(none[:, : 96 + 10], seen[:, : 96 + 10])
 
 
 def test_wan_is_told_nothing_of_places():

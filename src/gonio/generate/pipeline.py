@@ -18,7 +18,7 @@ from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
 from gonio.models.codec import Codec, load_codec
-from gonio.models.condition import condition, photo_clip
+from gonio.models.condition import condition, photo_clip, without_photo
 from gonio.models.denoiser import Denoiser
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
@@ -98,6 +98,8 @@ class Generator:
         denoiser = Denoiser(spec, self.transformer, self.codec.deviation)
 
         def predict(seen: Tensor, timestep: Tensor, conditional: bool) -> Tensor:
+            if spec.photo_guided and not conditional:
+                seen = without_photo(spec, seen)
             text = context if conditional else without
             return denoiser(seen.to(device, dtype), timestep, text, tokens)
 

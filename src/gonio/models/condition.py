@@ -43,6 +43,13 @@ def condition(
     return torch.cat(parts, 1) if parts else None
 
 
+def without_photo(spec: VideoModelSpec, told: Tensor) -> Tensor:
+    """What the model sees [B, C, f, h, w], noise and all, as if there were no photo."""
+    told = told.clone()
+    told[:, -spec.photo_channels :] = 0
+    return told
+
+
 def position_channels(height: int, width: int, octaves: int) -> Tensor:
     """Places x, y in (0, 1) of the latents' centres, rows downwards. [2 + 4 octaves, h, w]
 

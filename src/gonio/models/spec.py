@@ -78,6 +78,8 @@ class VideoModelSpec:
     of places only. Light and camera are near the sample, so that what a rectified frame shows depends on
     where. packed: the flow works on so many principal components of patches of 2x2 latents (`packing`), 0: on
     the latents. token_shift: the feed-forward layers see the tokens around (`token_shift`).
+    photo_guided: an image model that knows clips without photo too, so that guidance leads away from what it
+    would make with neither prompt nor photo; else, as in Wan, only the prompt is guided by.
     preconditioned: the transformer's output is what `flow.velocity_from_residual` takes, not the velocity.
     resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
@@ -96,6 +98,7 @@ class VideoModelSpec:
     packed: int = 0
     token_shift: bool = False
     preconditioned: bool = False
+    photo_guided: bool = False
     frames: int = 81
     resolution: int = 512
     sampling_shift: float = 5.0
@@ -139,9 +142,11 @@ class VideoModelSpec:
         limit = PATCH**2 * autoencoder["z_dim"]
         if type(self.packed) is not int or not 0 <= self.packed <= limit:
             raise self._error(f"packed is {self.packed!r}; it must be a whole number up to {limit}")
-        for field in ("token_shift", "preconditioned"):
+        for field in ("token_shift", "preconditioned", "photo_guided"):
             if type(getattr(self, field)) is not bool:
                 raise self._error(f"{field} is {getattr(self, field)!r}; it must be true or false")
+        if self.photo_guided and self.task != "image":
+            raise self._error("photo_guided is for image models; leave it out")
         if self.preconditioned and not self.packed:
             raise self._error("preconditioned needs packed latents, whose deviations are known")
         for field in ("sampling_shift", "training_shift", "guidance"):
@@ -364,6 +369,7 @@ SPECS: dict[str, VideoModelSpec] = {
         VideoModelSpec(
             name="mini-i2v",
             task="image",
+            photo_guided=True,
             transformer={
                 **_MINI_TRANSFORMER,
                 "in_channels": 2 * _MINI_PACKED + _MINI_PLACES + MASK_CHANNELS,
