@@ -3,8 +3,8 @@
     python benchmarks/generate_photos.py [MAPS...] --environments FOLDER --out photos.png [--count 8]
 
 Photographs each folder of maps under an environment (the height-field renderer), generates a video from the
-photo alone, and prints its PSNR to the true rectified frames, beside that of the photo itself repeated in every
-frame. The picture shows photo, generated and true frame, light from the side.
+photo alone, and prints its PSNR to the true rectified frames, beside that of the photo itself repeated in
+every frame. The picture shows photo, generated and true frame, light from the side.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,8 @@ def train(
     every `every` steps and at the end.
     """
     identity = identity or {}
+    # Autocast leaves the small weights of norms in float32, which torch says once a process.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight", category=UserWarning)
     many = training.accelerator.num_processes > 1
     if checkpoint is not None and checkpoint.exists():
         _load(training, checkpoint, identity, many)
