@@ -37,7 +37,8 @@ class LoopSettings:
     accumulate: batches a step on each process. ema: decay of the averaged weights, 0 for none.
     head_rate multiplies the rate of the parameters whose names contain one of `heads`.
     muon_rate: above 0, the matrices of numbered layers take steps of Muon (orthogonalized momentum, Jordan et
-    al. 2024) of this rate instead of AdamW's; embeddings, heads and vectors never do.
+    al. 2024) of this rate instead of AdamW's; embeddings, heads and vectors never do, nor the parameters whose
+    names contain one of `plain`.
     """
 
     steps: int
@@ -53,6 +54,7 @@ class LoopSettings:
     heads: tuple[str, ...] = ()
     head_rate: float = 1.0
     muon_rate: float = 0.0
+    plain: tuple[str, ...] = ()
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, 0-based."""
@@ -110,7 +112,8 @@ class Training:
             if parameter.requires_grad:
                 head = any(part in name for part in settings.heads)
                 inner = any(part.isdigit() for part in name.split(".")) and parameter.ndim == 2
-                matrix = settings.muon_rate > 0 and inner and not head
+                plain = any(part in name for part in settings.plain)
+                matrix = settings.muon_rate > 0 and inner and not head and not plain
                 groups.setdefault((head, matrix, parameter.ndim > 1), []).append(parameter)
         listed = []
         for (head, matrix, decays), found in groups.items():
