@@ -86,6 +86,17 @@ def test_muon_moves_the_matrices_of_numbered_layers_and_nothing_else():
     assert strengths.max() < 0.01 * 0.2 * 8**0.5 * 1.3
 
 
+def test_plain_parameters_are_left_to_adamw_whatever_their_shape():
+    settings = LoopSettings(
+        steps=4, rate=0.0, warmup=0, final_rate=1.0, weight_decay=0.0, muon_rate=0.01, plain=("blocks.0",)
+    )
+    training = Training(Deep(), settings)
+    before = {name: p.detach().clone() for name, p in training.bare.named_parameters()}
+    training.advance(batch_at)
+    moved = {n for n, p in training.bare.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {"blocks.1.weight"}
+
+
 def test_a_resumed_run_with_two_optimizers_is_the_uninterrupted_one(tmp_path):
     settings = LoopSettings(steps=6, rate=0.01, warmup=2, muon_rate=0.02)
     whole, broken = Training(Deep(), settings), Training(Deep(), settings)

@@ -20,6 +20,7 @@ from gonio.models.weight_files import open_weights, save_model, weights_path
 from gonio.neural_material import MaterialSpec
 from gonio.reconstruct import lrm
 from gonio.reconstruct.plane import geometry_at
+from gonio.train.loop import Training
 from gonio.train.lrm import (
     ABLATIONS,
     RECIPES,
@@ -194,6 +195,18 @@ def test_the_second_stage_goes_on_from_the_first_ones_weights(perspective, pool,
 def load_state_of(folder):
     weights = open_weights(weights_path(folder))
     return {name: weights.read(name).float() for name in weights.shapes}
+
+
+def test_the_mlps_of_the_material_are_no_matter_for_muon(weights):
+    """Its steps do not shrink with the gradient, which kills the units of a layer that gets little of it."""
+    recipe = RECIPES["mini-lrm"]
+    objective = LRMObjective(lrm.new_model(recipe.spec, weights=weights), recipe)
+    training = Training(objective, replace(recipe.loop, precision="no"))
+    groups = [g for optimizer in training.optimizers for g in optimizer.param_groups if g["matrices"]]
+    matrices = {id(p) for group in groups for p in group["params"]}
+    mine = {name for name, p in objective.named_parameters() if id(p) in matrices}
+    assert any("transformer.blocks" in name for name in mine)
+    assert not any("M_off" in name or "M_rgb" in name for name in mine)
 
 
 def test_missing_frames_are_the_mean_of_their_neighbours_on_the_circle():

@@ -37,8 +37,8 @@ class LoopSettings:
     accumulate: batches a step on each process. ema: decay of the averaged weights, 0 for none.
     head_rate multiplies the rate of the parameters whose names contain one of `heads`.
     muon_rate: above 0, the matrices of numbered layers take steps of Muon (orthogonalized momentum, Jordan et
-    al. 2024) of this rate instead of AdamW's; embeddings, heads and vectors never do, nor the parameters whose
-    names contain one of `plain`.
+    al. 2024) of this rate instead of AdamW's; embeddings, heads and vectors never do, nor the parameters
+    whose names contain one of `plain`.
     """
 
     steps: int

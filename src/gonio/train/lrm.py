@@ -80,8 +80,8 @@ class LRMRecipe:
             precision="bf16",
             heads=HEADS,
             head_rate=4.0,
-            # Muon's steps are as large for a matrix whose gradient is tiny: they killed every unit of M_off's last
-            # hidden layer, and with it all offsets.
+            # Muon's steps are as large for a matrix whose gradient is tiny: they killed every unit of
+            # M_off's last hidden layer, and with it all offsets.
             plain=("M_off", "M_rgb"),
         )
     )
