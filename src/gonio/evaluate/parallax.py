@@ -9,6 +9,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from gonio.data.clips import texel_centers
 from gonio.errors import GonioError
 from gonio.neural_material import NeuralMaterial
 from gonio.texture import fetch
@@ -55,9 +56,7 @@ def parallax_correlation(material: NeuralMaterial, displacement: Tensor, size: i
     Over size x size points from each of four azimuths, and the mean of these. A constant shift of all
     offsets changes no rank. 0 where the offsets or the relief are constant.
     """
-    ramp = (torch.arange(size) + 0.5) / size
-    v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
-    uv = torch.stack([u, v], -1).reshape(-1, 2)
+    uv = texel_centers(size)
     total = 0.0
     for azimuth in torch.arange(AZIMUTHS) * (2 * math.pi / AZIMUTHS):
         across = torch.stack([azimuth.cos(), azimuth.sin()])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gonio.camera import Trajectory, cross_joined, two_phase
 from gonio.color import linear_from_srgb, srgb_from_linear
+from gonio.data.clips import texel_centers
 from gonio.data.faults import with_faults
 from gonio.errors import GonioError
 from gonio.evaluate.metrics import METRICS, frame_metrics
@@ -119,12 +120,10 @@ def evaluate_case(
 
 def offset_map(material: NeuralMaterial, size: int, degrees: float = 45.0) -> Tensor:
     """The parallax seen from `degrees` off the zenith towards +u, as a map. [size, size, 2] uv units."""
-    ramp = (torch.arange(size) + 0.5) / size
-    v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
     angle = math.radians(degrees)
     wo = torch.tensor([math.sin(angle), 0.0, math.cos(angle)]).expand(size * size, 3)
     with torch.no_grad():
-        return material.offset(torch.stack([u, v], -1).reshape(-1, 2), wo).reshape(size, size, 2)
+        return material.offset(texel_centers(size), wo).reshape(size, size, 2)
 
 
 def mean_row(rows: list[dict[str, Any]]) -> dict[str, float | None]:
