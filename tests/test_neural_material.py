@@ -17,6 +17,7 @@ from gonio.neural_material import (
     NeuralMaterial,
     encode_directions,
     log_value,
+    parallax_loss,
     value_from_log,
 )
 
@@ -152,6 +153,16 @@ def test_offsets_never_exceed_their_limit():
     material, (uv, _, wo) = make(), places(100)
     material.decoder.M_off.layers[-1].weight.data.mul_(1e3)
     assert float(material.offset(uv, wo).detach().abs().max()) <= TINY.max_offset
+
+
+def test_parallax_loss_is_nothing_at_the_truth_and_does_not_depend_on_the_depth_of_the_relief():
+    truth = torch.tensor([[0.01, 0.0], [0.0, -0.02], [0.004, 0.004]])
+    assert parallax_loss(truth, truth) == 0.0
+    shallow, deep = (parallax_loss(torch.zeros(3, 2), depth * truth) for depth in (1.0, 4.0))
+    torch.testing.assert_close(shallow, deep, rtol=0.15, atol=0.0)
+    assert (
+        parallax_loss(1e-5 * torch.ones(3, 2), torch.zeros(3, 2)) < 1e-3 < shallow
+    )  # The flat ask for little.
 
 
 def test_any_leading_shape_and_no_points_at_all():

@@ -181,9 +181,32 @@ def log_value(
 
     `sinks` take the textures' gradients, see `fetch`.
     """
+    return log_value_and_offset(decoder, T_off, T_rgb, uv, wi, wo, sinks)[0]
+
+
+def log_value_and_offset(
+    decoder: Decoder,
+    T_off: Tensor,
+    T_rgb: Tensor,
+    uv: Tensor,
+    wi: Tensor,
+    wo: Tensor,
+    sinks: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+) -> tuple[Tensor, Tensor]:
+    """`log_value` [N, 3] and the du it was read at [N, 2]."""
     wrap = decoder.spec.wrap
-    shifted = uv + decoder.offset(fetch(T_off, uv, wrap, sinks[0]), wo)
-    return decoder.log_value(fetch(T_rgb, shifted, wrap, sinks[1]), wi, wo)
+    du = decoder.offset(fetch(T_off, uv, wrap, sinks[0]), wo)
+    return decoder.log_value(fetch(T_rgb, uv + du, wrap, sinks[1]), wi, wo), du
+
+
+def parallax_loss(du: Tensor, truth: Tensor) -> Tensor:
+    """How far the offsets of one material [..., 2] are from the true parallax, by the size of its relief.
+
+    Huber's loss of their difference over the root mean square of the truth (and a little, so that the flat
+    ask for nothing): at an edge of the relief no smooth network is right, and that must not outweigh the rest.
+    """
+    scale = truth.square().mean().sqrt() + 5e-4
+    return nn.functional.huber_loss(du / scale, truth / scale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gonio.data.heightfield import HeightFieldBatch, shade
+from gonio.data.heightfield import HeightFieldBatch, parallax, shade
 from gonio.errors import GonioError
 from gonio.pbr import PBRMaterial, normal_from_displacement
 
@@ -54,6 +54,26 @@ def test_irradiance_at_the_centre_does_not_depend_on_the_lights_distance() -> No
     near = shade(batch, uv, _at(0.3, 0.0, 1.5), _at(0.0, 0.2, 1.0))
     far = shade(batch, uv, _at(0.3, 0.0, 1.5), _at(0.0, 0.6, 3.0))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=0.0)
+
+
+def test_a_raised_plane_is_seen_shifted_towards_the_camera_by_its_height() -> None:
+    """The ray from the camera c through p is at height h at p + h (c - p) / c_z."""
+    uv, camera, height = torch.rand(1, 50, 2), torch.tensor([0.7, -0.3, 1.2]), 0.04
+    found = parallax(_batch(torch.full((1, 8, 8), height)), uv, camera.reshape(1, 1, 3))
+    torch.testing.assert_close(found, height * (camera[:2] - (uv - 0.5)) / camera[2], atol=1e-6, rtol=0.0)
+
+
+def test_parallax_stops_at_the_top_at_the_side_and_at_the_ground() -> None:
+    """A pillar 0.1 high from u 3/8 to 5/8, seen from the far right at a slope of about 45 degrees."""
+    batch, camera = _batch(_pillar(0.1)), _at(1.5, 0.0, 1.5)
+    uv = torch.tensor([[[0.20, 0.5], [0.45, 0.5], [0.60, 0.5], [0.70, 0.5]]])
+    ground_before, top, side, ground_past = parallax(batch, uv, camera)[0]
+    torch.testing.assert_close(ground_before, torch.zeros(2), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(top, torch.tensor([0.1 * (1.5 + 0.05) / 1.5, 0.0]), atol=0.005, rtol=0.0)
+    torch.testing.assert_close(
+        side, torch.tensor([0.025, 0.0]), atol=0.02, rtol=0.0
+    )  # Its edge is a texel wide.
+    torch.testing.assert_close(ground_past, torch.zeros(2), atol=1e-4, rtol=0.0)
 
 
 def test_normals_lean_the_way_the_maps_say() -> None:

@@ -107,8 +107,8 @@ def test_the_truth_itself_has_no_loss(materials, weights):
     objective = LRMObjective(model, RECIPE)
     worse = float(objective(**batch).detach())
     with pytest.MonkeyPatch.context() as patch:
-        truth = iter([*batch["target"].flatten(1, 3)])
-        patch.setattr("gonio.train.lrm.log_value", lambda *_: next(truth))
+        truth = zip(batch["target"].flatten(1, 3), batch["shift"].flatten(1, 3), strict=True)
+        patch.setattr("gonio.train.lrm.log_value_and_offset", lambda *_: next(truth))
         assert float(objective(**batch)) < 1e-9 < worse
 
 

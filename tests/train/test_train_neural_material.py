@@ -5,7 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from gonio.data.heightfield import parallax
 from gonio.errors import GonioError
+from gonio.reconstruct.plane import geometry_at
+from gonio.texture import fetch
 from gonio.train.neural_material import (
     RECIPES,
     AutoDecoder,
@@ -25,6 +28,32 @@ def test_the_loss_goes_down():
     trainer = AutoDecoder(recipe, list(training_materials(recipe, [])))
     losses = [trainer.advance() for _ in range(recipe.steps)]
     assert sum(losses[-25:]) < 0.6 * sum(losses[:25])
+
+
+def test_offsets_learn_the_parallax_they_are_shown():
+    """Beside the values: with the truth of the offsets in the loss they follow it, without it they do not."""
+    materials = list(training_materials(TINY, []))
+
+    def correlation(weight: float) -> float:
+        trainer = AutoDecoder(dataclasses.replace(TINY, steps=200, parallax=weight), materials)
+        for _ in range(200):
+            trainer.advance()
+        split, total = trainer.decoder.spec.offset_channels, 0.0
+        for batch, codes in zip(trainer.batches, trainer.codes, strict=True):
+            for index, code in enumerate(codes.detach()):
+                one = dataclasses.replace(
+                    batch,
+                    **{f.name: getattr(batch, f.name)[index : index + 1] for f in dataclasses.fields(batch)},
+                )
+                uv, camera = torch.rand(1, 500, 2), torch.tensor([[[1.0, 0.4, 1.2]]])
+                at = geometry_at(uv[0], camera[0], camera[0])
+                with torch.no_grad():
+                    du = trainer.decoder.offset(fetch(code[..., :split].contiguous(), at.uv), at.wo)
+                pair = torch.stack([du[:, 0], parallax(one, uv, camera)[0, :, 0]])
+                total += float(torch.corrcoef(pair)[0, 1])
+        return total / len(materials)
+
+    assert correlation(0.3) > 0.4 > correlation(0.0)
 
 
 @pytest.mark.parametrize("stop", [2, 4, 9])  # in the coarse part, at the change, after it

@@ -164,14 +164,30 @@ def shade(
         camera_position, light_position = (
             p if p.shape[1] == 1 else p.repeat_interleave(count, 1) for p in (camera_position, light_position)
         )
-    b, n = uv.shape[:2]
-    if b != batch.batch:
-        raise GonioError(f"uv is for {b} materials, the batch has {batch.batch}; give uv [B, N, 2]")
     points = _Points.gather(batch, uv, camera_position, light_position)
     hit = _primary_hits(batch, points, march_steps, texels_per_step)
     visibility = _visibility(batch, points, hit, shadow_steps, texels_per_step, light_radius)
-    radiance = _shade_hits(batch, points, hit, visibility, light_radius, soften_terminator).reshape(b, n, 3)
-    return radiance if supersampling <= 1 else radiance.reshape(b, -1, supersampling**2, 3).mean(2)
+    radiance = _shade_hits(batch, points, hit, visibility, light_radius, soften_terminator)
+    radiance = radiance.reshape(*uv.shape[:2], 3)
+    return radiance if supersampling <= 1 else radiance.reshape(uv.shape[0], -1, supersampling**2, 3).mean(2)
+
+
+@torch.no_grad()
+def parallax(
+    batch: HeightFieldBatch,
+    uv: Tensor,
+    camera_position: Tensor,
+    *,
+    march_steps: int = 128,
+    texels_per_step: float = 1.0,
+) -> Tensor:
+    """Where the rays of `shade` meet the relief, less where they meet the reference plane. [B, N, 2] uv units
+
+    The true du of a neural material. uv [B, N, 2]; camera_position [B, N, 3] or [B, 1, 3].
+    """
+    points = _Points.gather(batch, uv, camera_position, camera_position)
+    hit = _primary_hits(batch, points, march_steps, texels_per_step)
+    return torch.stack([hit.x - points.x, hit.y - points.y], -1).reshape(uv.shape)
 
 
 def _spread(uv: Tensor, footprint: float, k: int, generator: torch.Generator | None) -> Tensor:
@@ -195,6 +211,8 @@ class _Points:
     @classmethod
     def gather(cls, batch: HeightFieldBatch, uv: Tensor, camera: Tensor, light: Tensor) -> _Points:
         b, n = uv.shape[:2]
+        if b != batch.batch:
+            raise GonioError(f"uv is for {b} materials, the batch has {batch.batch}; give uv [B, N, 2]")
         height, width = batch.displacement.shape[1:]
 
         def flat(position: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,13 +21,13 @@ from gonio.camera import Trajectory, cross_joined, random_places, two_phase
 from gonio.color import linear_from_srgb, log_encode, srgb_from_linear
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed
 from gonio.data.faults import with_faults
-from gonio.data.heightfield import HeightFieldBatch, shade
+from gonio.data.heightfield import HeightFieldBatch, parallax, shade
 from gonio.errors import UsageError
 from gonio.models.autoencoder import channels_last
 from gonio.models.reconstruction import LRM_SPECS, MINI_LRM, ReconstructionModel, ReconstructionSpec
 from gonio.models.small_attention import with_small_attention
 from gonio.models.weight_files import save_sharded
-from gonio.neural_material import MaterialSpec, log_value
+from gonio.neural_material import MaterialSpec, log_value_and_offset, parallax_loss
 from gonio.reconstruct.lrm import copy_weights, filled, new_model
 from gonio.reconstruct.plane import geometry_at
 from gonio.rectify import reproject
@@ -50,7 +50,8 @@ class LRMRecipe:
 
     batch: materials a step; patches, patch: of each so many squares of texels, every square under one view
     and light. random_share: of the patches under random views and lights; the rest is divided between the
-    trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. faulty: share of the clips
+    trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. parallax: weight of
+    `parallax_loss`, for the clips whose relief is known. faulty: share of the clips
     that get the faults of generated videos. thinned: share of which every second frame is missing. inputs: so
     many evenly spaced frames are given, the others filled in; None: all. consistency: share of a batch that
     comes from generated videos, where there are any.
@@ -65,6 +66,7 @@ class LRMRecipe:
     patch: int = 32
     random_share: float = 0.5
     perceptual: float = 0.1
+    parallax: float = 0.03
     faulty: float = 0.3
     thinned: float = 0.15
     inputs: int | None = None
@@ -141,25 +143,36 @@ def stride_of(inputs: int) -> int:
 
 
 class LRMObjective(nn.Module):
-    """Mean square error of log-encoded values, and `perceptual` times that of their gradients."""
+    """Mean square error of log-encoded values, and by weight that of their gradients and of the offsets."""
 
     def __init__(self, model: ReconstructionModel, recipe: LRMRecipe) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
 
-    def forward(self, frames: Tensor, uv: Tensor, wi: Tensor, wo: Tensor, target: Tensor) -> Tensor:
-        """frames [B, F, H, W, 3] display-encoded; uv [B, K, s, s, 2], wi, wo, target [B, K, s, s, 3]."""
+    def forward(
+        self, frames: Tensor, uv: Tensor, wi: Tensor, wo: Tensor, target: Tensor, shift: Tensor
+    ) -> Tensor:
+        """frames [B, F, H, W, 3] display-encoded; uv [B, K, s, s, 2], wi, wo, target [B, K, s, s, 3].
+
+        shift [B, K, s, s, 2]: the true parallax, NaN for clips of which nobody knows it.
+        """
         textures = self.model(frames).float()
         with torch.autocast(frames.device.type, enabled=False):
-            estimates = []
+            estimates, offsets = [], []
             for index, found in enumerate(textures):
                 T_off, T_rgb = self.model.split(found)
                 at = [t[index].flatten(0, -2) for t in (uv, wi, wo)]
-                estimates.append(log_value(self.model.decoder, T_off, T_rgb, at[0], at[1], at[2]))
+                value, du = log_value_and_offset(self.model.decoder, T_off, T_rgb, at[0], at[1], at[2])
+                estimates.append(value)
+                truth = shift[index].flatten(0, -2)
+                if bool(torch.isfinite(truth).all()):
+                    offsets.append(parallax_loss(du, truth))
             estimate = torch.stack(estimates).view_as(target)
             loss = (estimate - target).square().mean()
             if self.recipe.perceptual:
                 loss = loss + self.recipe.perceptual * gradient_loss(estimate, target)
+            if self.recipe.parallax and offsets:
+                loss = loss + self.recipe.parallax * torch.stack(offsets).mean()
             return loss
 
 
@@ -269,7 +282,8 @@ def batch_at(
     def truth(start: int, _: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(seeds[start])
         if generated is not None and float(torch.rand((), generator=generator)) < recipe.consistency:
-            return generated.example(lambda size, draw: _squares(recipe, size, draw), generator)
+            seen = generated.example(lambda size, draw: _squares(recipe, size, draw), generator)
+            return *seen, torch.full_like(seen[1], math.nan)
         clip = materials.pool.clip(chosen[start]).float().div(255)
         if float(torch.rand((), generator=generator)) < recipe.faulty:
             clip = with_faults(clip, generator)
@@ -278,17 +292,18 @@ def batch_at(
             kept = list(range(0, len(clip), 2 if recipe.inputs is None else stride_of(recipe.inputs)))
             clip = filled(clip[kept], kept, materials.pool.trajectory)
         uv, camera, light = patches(recipe, clip.shape[-2], generator)
-        flat = (t.reshape(1, -1, t.shape[-1]) for t in (uv, camera, light))
-        radiance = shade(materials.fields[chosen[start]], *flat).reshape(*uv.shape[:-1], 3)
+        field, flat = materials.fields[chosen[start]], [t.flatten(0, -2)[None] for t in (uv, camera, light)]
+        radiance = shade(field, *flat).view(*uv.shape[:-1], 3)
+        shift = parallax(field, *flat[:2]).view_as(uv)
         if recipe.spec.projection == "perspective":
             clip = _as_seen(clip, materials.pool.trajectory)
         at = geometry_at(uv, camera, light)
         target = log_encode(radiance * (math.pi / at.irradiance)[..., None], gain)
-        return clip, at.uv, at.wi, at.wo, target
+        return clip, at.uv, at.wi, at.wo, target, shift
 
     with whole_blocks():
         found = for_each_block(recipe.batch, truth, size=1)
-    names = ("frames", "uv", "wi", "wo", "target")
+    names = ("frames", "uv", "wi", "wo", "target", "shift")
     return {name: torch.stack(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
 
 
