@@ -203,7 +203,7 @@ def parallax_loss(du: Tensor, truth: Tensor) -> Tensor:
     """How far the offsets of one material [..., 2] are from the true parallax, by the size of its relief.
 
     Huber's loss of their difference over the root mean square of the truth (and a little, so that the flat
-    ask for nothing): at an edge of the relief no smooth network is right, and that must not outweigh the rest.
+    ask for nothing): at an edge of the relief no smooth network is right; that must not outweigh the rest.
     """
     scale = truth.square().mean().sqrt() + 5e-4
     return nn.functional.huber_loss(du / scale, truth / scale)
