@@ -71,7 +71,7 @@ class LRMRecipe:
     thinned: float = 0.15
     inputs: int | None = None
     consistency: float = 0.25
-    clips: ClipSettings = field(default_factory=ClipSettings)
+    clips: ClipSettings = field(default_factory=lambda: ClipSettings(procedural=1600, repeats=24))
     loop: LoopSettings = field(
         default_factory=lambda: LoopSettings(
             steps=4000,
