@@ -245,7 +245,7 @@ def perspective(monkeypatch, tmp_path):
     spec = ReconstructionSpec(name="tiny-lrm", video="tiny-wan")
     loop = replace(RECIPE.loop, steps=2, precision="no")
     return replace(
-        RECIPES["paper-lrm"], spec=spec, patch=8, clips=RECIPE.clips, loop=loop
+        RECIPES["paper-lrm"], spec=spec, patch=8, perceptual_kind="gradient", clips=RECIPE.clips, loop=loop
     ), tmp_path / "weights"
 
 
