@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from gonio.color import srgb_from_linear
-from gonio.evaluate.metrics import flip_map, frame_metrics, lpips_unavailable
+from gonio.evaluate.metrics import flip_map, frame_metrics
 from gonio.evaluate.reconstruction import offset_map, render_truth_views
 from gonio.folders import make_folder
 from gonio.generate.pipeline import SamplingSettings, load_generator, member
 from gonio.generate.run import video_shown
 from gonio.material_file import save_material
 from gonio.material_video import MaterialVideo
+from gonio.models.perceptual import lpips_unavailable
 from gonio.neural_material import NeuralMaterial
 from gonio.pictures import error_picture, latent_picture, offset_picture
 from gonio.reconstruct.run import Reconstruction, reconstruct_shown

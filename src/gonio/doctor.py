@@ -140,7 +140,7 @@ def _generator() -> Finding:
 
 
 def _lpips() -> Finding:
-    from gonio.evaluate.metrics import lpips_unavailable
+    from gonio.models.perceptual import lpips_unavailable
 
     reason = lpips_unavailable()
     if reason:

@@ -1,16 +1,16 @@
 """Metrics: pinned by what they must say about simple pictures."""
 
 import math
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from lpips_files import empty_hub, put_weights
 
 from gonio.color import srgb_from_linear
 from gonio.errors import GonioError
 from gonio.evaluate import metrics
+from gonio.models import perceptual
+from gonio.models.perceptual import LPIPS_WEIGHTS, lpips_unavailable
 
 
 def noise(frames: int = 2, height: int = 40, width: int = 48, seed: int = 0) -> torch.Tensor:
@@ -172,58 +172,25 @@ def test_ssim_refuses_frames_below_its_window():
 # ------------------------------------------------------------------------ LPIPS: never downloads
 
 
-def alexnet(pretrained: bool = False) -> SimpleNamespace:
-    """The trunk's layers, standing in for torchvision, whose build need not fit every machine's torch."""
-    assert not pretrained, "tried to download"
-    nn = torch.nn
-    pool, relu = nn.MaxPool2d(3, 2), nn.ReLU()
-    first, second = nn.Conv2d(3, 64, 11, 4, 2), nn.Conv2d(64, 192, 5, padding=2)
-    third, fourth = nn.Conv2d(192, 384, 3, padding=1), nn.Conv2d(384, 256, 3, padding=1)
-    fifth = nn.Conv2d(256, 256, 3, padding=1)
-    layers = [first, relu, pool, second, relu, pool, third, relu, fourth, relu, fifth, relu, pool]
-    return SimpleNamespace(features=nn.Sequential(*layers))
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty hub folder; the real lpips package on a stand-in for torchvision."""
-    torchvision = ModuleType("torchvision")
-    torchvision.models = SimpleNamespace(alexnet=alexnet)
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    for module in [name for name in sys.modules if name.split(".")[0] == "lpips"]:
-        monkeypatch.delitem(sys.modules, module)
-    metrics._lpips_network.cache_clear()
-    metrics._lpips_import_problem.cache_clear()
-    yield tmp_path / "hub" / "checkpoints"
-    for module in [name for name in sys.modules if name.split(".")[0] == "lpips"]:
-        del sys.modules[module]
-    metrics._lpips_network.cache_clear()
-    metrics._lpips_import_problem.cache_clear()
-
-
-def put_weights(folder: Path) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
-    weights = {f"features.{key}": value for key, value in alexnet().features.state_dict().items()}
-    folder.mkdir(parents=True)
-    torch.save(weights, folder / metrics.LPIPS_WEIGHTS)
-    return weights
+    with empty_hub(tmp_path, monkeypatch) as folder:
+        yield folder
 
 
 def test_without_weights_lpips_is_none_and_says_why(hub):
     assert metrics.frame_metrics(noise(), noise(seed=1))["lpips"] is None
-    reason = metrics.lpips_unavailable()
-    assert reason is not None and metrics.LPIPS_WEIGHTS in reason and "\n" not in reason
+    reason = lpips_unavailable()
+    assert reason is not None and LPIPS_WEIGHTS in reason and "\n" not in reason
     with pytest.raises(GonioError, match="no weights"):
         metrics.lpips(noise(), noise(seed=1))
 
 
 def test_without_the_package_lpips_is_none_and_says_why(hub, monkeypatch):
     put_weights(hub)
-    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
     assert metrics.frame_metrics(noise(), noise(seed=1))["lpips"] is None
-    assert "pip install" in (metrics.lpips_unavailable() or "")
+    assert "pip install" in (lpips_unavailable() or "")
 
 
 @pytest.mark.parametrize("error, cure", [(ImportError("nothing"), "pip install"), (RuntimeError, "fit")])
@@ -232,13 +199,13 @@ def test_a_package_that_does_not_start_is_a_reason(hub, monkeypatch, error, cure
         raise error
 
     put_weights(hub)
-    monkeypatch.setattr(metrics, "import_module", fail)
-    assert cure in (metrics.lpips_unavailable() or "")
+    monkeypatch.setattr(perceptual, "import_module", fail)
+    assert cure in (lpips_unavailable() or "")
 
 
 def test_lpips_uses_the_weights_on_disk(hub):
     weights = put_weights(hub)
-    trunk = metrics._lpips_network(hub / metrics.LPIPS_WEIGHTS, False).net.state_dict()
+    trunk = perceptual.lpips_network().net.state_dict()
     assert torch.equal(trunk["slice1.0.weight"], weights["features.0.weight"])
     assert torch.equal(trunk["slice5.10.bias"], weights["features.10.bias"])
     assert len(trunk) == len(weights)
@@ -247,7 +214,7 @@ def test_lpips_uses_the_weights_on_disk(hub):
 def test_lpips_is_zero_for_identical_frames_and_grows(hub):
     put_weights(hub)
     x, y = noise(), noise(seed=1)
-    assert metrics.lpips_unavailable(x.shape) is None
+    assert lpips_unavailable(x.shape) is None
     assert metrics.lpips(x, x).abs().max() == 0
     assert (0 < metrics.lpips(x, 0.8 * x + 0.2 * y)).all()
     assert (metrics.lpips(x, 0.8 * x + 0.2 * y) < metrics.lpips(x, y)).all()
@@ -258,7 +225,7 @@ def test_lpips_is_zero_for_identical_frames_and_grows(hub):
 def test_lpips_is_the_packages_value_and_its_map_agrees(hub):
     put_weights(hub)
     x, y = noise(1, 64, 64), noise(1, 64, 64, seed=1)
-    network = metrics._lpips_network(hub / metrics.LPIPS_WEIGHTS, False)
+    network = perceptual.lpips_network()
     theirs = network(x.movedim(-1, 1) * 2 - 1, y.movedim(-1, 1) * 2 - 1).item()
     assert metrics.lpips(x, y).item() == pytest.approx(theirs, rel=1e-6)
     everything = torch.ones(64, 64, dtype=torch.bool)
@@ -269,13 +236,13 @@ def test_lpips_ignores_the_background_and_refuses_tiny_frames(hub):
     put_weights(hub)
     x, y = noise(), noise(seed=1)
     assert metrics.lpips(x, torch.where(left_half()[..., None], x, y), left_half()).abs().max() == 0
-    assert "at least" in (metrics.lpips_unavailable(noise(1, 16, 16).shape) or "")
+    assert "at least" in (lpips_unavailable(noise(1, 16, 16).shape) or "")
 
 
 def test_wrong_weights_are_a_one_line_error(hub):
     weights = put_weights(hub)
     weights.popitem()
-    torch.save(weights, hub / metrics.LPIPS_WEIGHTS)
+    torch.save(weights, hub / LPIPS_WEIGHTS)
     with pytest.raises(GonioError, match="alexnet") as error:
         metrics.lpips(noise(), noise(seed=1))
     assert "\n" not in str(error.value)

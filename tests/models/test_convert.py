@@ -264,9 +264,13 @@ def test_a_checkpoint_not_wholly_understood_leaves_nothing(tmp_path, change, mes
         (["model.net.x_embedder.proj.1.weight"], "Cosmos .* not supported yet"),
         (["blocks.0.self_attn.q.lora_A.weight"], "a LoRA, not a whole network"),
         (["condition_embedder.time_proj.weight"], "in diffusers naming already"),
-        (["token_embedding.weight", "blocks.0.attn.q.weight"], "a text encoder"),
+        (["encoder.block.0.layer.0.SelfAttention.q.weight"], "a text encoder in transformers naming already"),
+        (["blocks.0.pos_embedding.embedding.weight"], "token_embedding.weight is missing"),
         (["vace_blocks.0.x", "blocks.0.self_attn.q.weight"], "a VACE checkpoint"),
-        (["fc.weight"], r"no known kind of checkpoint \(fc.weight\); known are wan-transformer, wan-vae"),
+        (
+            ["fc.weight"],
+            r"no known kind of checkpoint \(fc.weight\); known are wan-transformer, wan-vae, wan-t",
+        ),
         (["blocks.0.self_attn.q.weight", "encoder.downsamples.0.residual.0.gamma"], "no known kind"),
     ],
 )

@@ -99,36 +99,6 @@ def test_a_long_prompt_is_cut_with_a_warning(umt5: TokenEncoder):
         umt5.encode(["moss " * 11])
 
 
-def test_names_of_wans_checkpoint_lead_to_every_weight_of_umt5():
-    """The names as the released file has them, with shapes of a tiny configuration."""
-    d, inner, ff = 32, 32, 37
-    wan = {"token_embedding.weight": (len(WORDS), d), "norm.weight": (d,)}
-    for i in range(2):
-        wan |= {f"blocks.{i}.attn.{x}.weight": (inner, d) for x in "qkv"}
-        wan |= {
-            f"blocks.{i}.attn.o.weight": (d, inner),
-            f"blocks.{i}.norm1.weight": (d,),
-            f"blocks.{i}.norm2.weight": (d,),
-            f"blocks.{i}.ffn.gate.0.weight": (ff, d),
-            f"blocks.{i}.ffn.fc1.weight": (ff, d),
-            f"blocks.{i}.ffn.fc2.weight": (d, ff),
-            f"blocks.{i}.pos_embedding.embedding.weight": (32, 4),
-        }
-    weights = {name: torch.randn(shape) for name, shape in wan.items()}
-    renamed = text.umt5_from_wan(weights)
-    model = tiny_umt5()
-    absent, unexpected = model.load_state_dict(renamed, strict=False)
-    assert (absent, unexpected) == (["encoder.embed_tokens.weight"], [])  # tied to shared.weight
-    assert model.encoder.embed_tokens.weight is model.shared.weight
-    assert sorted(w.data_ptr() for w in renamed.values()) == sorted(w.data_ptr() for w in weights.values())
-    # The gate goes through the activation: wi_0 in transformers.
-    block = model.encoder.block[1].layer[1].DenseReluDense
-    assert torch.equal(block.wi_0.weight, weights["blocks.1.ffn.gate.0.weight"])
-    assert torch.equal(block.wi_1.weight, weights["blocks.1.ffn.fc1.weight"])
-    with pytest.raises(GonioError, match="no weight 'head.weight'"):
-        text.umt5_from_wan({"head.weight": torch.zeros(1)})
-
-
 def test_minilm_contexts(minilm: SentenceEncoder):
     tokens, lengths = minilm.encode(["green moss", ""])
     assert tokens.shape == (2, 16, 384) and tokens.dtype == torch.float32

@@ -1,10 +1,13 @@
 """Training of the large reconstruction model by rendering."""
 
+import json
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
+from lpips_files import empty_hub, put_weights
 from tiny_models import TINY_WAN
 
 from gonio.camera import two_phase
@@ -14,6 +17,7 @@ from gonio.errors import GonioError, UsageError
 from gonio.material_video import MaterialVideo
 from gonio.models.codec import load_codec
 from gonio.models.load import load_transformer, random_autoencoder, random_transformer
+from gonio.models.perceptual import lpips_network
 from gonio.models.reconstruction import ReconstructionSpec
 from gonio.models.spec import SPECS, find_spec
 from gonio.models.weight_files import open_weights, save_model, weights_path
@@ -28,8 +32,10 @@ from gonio.train.lrm import (
     PoolMaterials,
     batch_at,
     gradient_loss,
+    lpips_loss,
     patches,
     train_lrm,
+    with_available_loss,
 )
 
 RECIPE = RECIPES["smoke"]
@@ -101,6 +107,81 @@ def test_the_gradient_loss_ignores_constants_and_counts_edges():
     assert float(gradient_loss(edge, flat)) == pytest.approx((1 / 7 + 1 / 3 + 1) / 3, rel=1e-4)
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with empty_hub(tmp_path, monkeypatch) as folder:
+        yield folder
+
+
+def test_lpips_judges_what_a_display_shows(hub):
+    put_weights(hub)
+    generator = torch.Generator().manual_seed(0)
+    linear, other = torch.rand(2, 1, 2, 32, 32, 3, generator=generator)
+    estimate, target = (log_encode(t, MaterialSpec().gain) for t in (linear, other))
+    estimate.requires_grad_()
+    loss = lpips_loss(estimate, target)
+    shown = (srgb_from_linear(t)[0].movedim(-1, 1) * 2 - 1 for t in (linear, other))
+    assert float(loss.detach()) == pytest.approx(float(lpips_network()(*shown).mean()), rel=1e-4)
+    loss.backward()
+    assert bool(torch.isfinite(estimate.grad).all()) and float(estimate.grad.abs().max()) > 0
+    assert float(lpips_loss(target, target)) == 0.0
+    glaring = log_encode(linear + 1, MaterialSpec().gain)
+    assert float(lpips_loss(glaring, glaring + 1)) < 1e-9
+
+
+def test_the_objective_uses_the_loss_its_recipe_names(hub, materials, weights):
+    put_weights(hub)
+    recipe = replace(RECIPE, patch=32, patches=1)
+    batch = batch_at(recipe, materials, 0, 0)
+    model = lrm.new_model(recipe.spec, weights=weights)
+    found = {}
+    for kind, share in (("gradient", 0.0), ("gradient", 1.0), ("lpips", 1.0)):
+        objective = LRMObjective(model, replace(recipe, perceptual_kind=kind, perceptual=share))
+        found[kind, share] = objective(**batch)
+        # The network is no part of what is trained, averaged or stored.
+        assert all(name.startswith("model.") for name, _ in objective.named_parameters())
+    plain, gradient, lpips = (float(loss.detach()) for loss in found.values())
+    assert len({plain, gradient, lpips}) == 3 and lpips > plain
+    found["lpips", 1.0].backward()
+    assert bool(torch.isfinite(model.decoder.M_rgb.layers[0].weight.grad).all())
+
+
+def test_the_papers_recipes_ask_for_lpips_and_say_when_there_is_none(hub):
+    assert {name for name, r in RECIPES.items() if r.perceptual_kind == "lpips"} == {
+        "paper-lrm",
+        "paper-lrm-1024",
+    }
+    recipe = RECIPES["paper-lrm"]
+    with pytest.warns(
+        UserWarning, match="lpips: no weights at .*; the weight-free gradient loss takes"
+    ) as told:
+        assert with_available_loss(recipe) == replace(recipe, perceptual_kind="gradient")
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    put_weights(hub)
+    with pytest.warns(UserWarning, match="8x8 pixels.*the weight-free gradient loss"):
+        assert with_available_loss(replace(recipe, patch=8)).perceptual_kind == "gradient"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert with_available_loss(recipe) == recipe
+        assert with_available_loss(RECIPE) == RECIPE
+        unweighted = replace(recipe, patch=8, perceptual=0.0)
+        assert with_available_loss(unweighted) == unweighted
+
+
+@pytest.mark.parametrize("used", ["gradient", "lpips"])
+def test_a_training_names_the_loss_it_used(hub, pool, weights, tmp_path, used):
+    loop = replace(RECIPE.loop, steps=1, precision="no")
+    recipe = replace(RECIPE, patch=32, patches=1, perceptual_kind="lpips", loop=loop)
+    if used == "lpips":
+        put_weights(hub)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train_lrm(recipe, tmp_path / "out", pool, weights=weights)
+    assert any("gradient loss takes the place" in str(w.message) for w in told) == (used == "gradient")
+    facts = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert facts["perceptual_used"] == used and facts["recipe"]["perceptual_kind"] == "lpips"
+
+
 def test_the_truth_itself_has_no_loss(materials, weights):
     batch = batch_at(RECIPE, materials, 0, 0)
     model = lrm.new_model(RECIPE.spec, weights=weights)
@@ -164,7 +245,7 @@ def perspective(monkeypatch, tmp_path):
     spec = ReconstructionSpec(name="tiny-lrm", video="tiny-wan")
     loop = replace(RECIPE.loop, steps=2, precision="no")
     return replace(
-        RECIPES["paper-lrm"], spec=spec, patch=8, clips=RECIPE.clips, loop=loop
+        RECIPES["paper-lrm"], spec=spec, patch=8, perceptual_kind="gradient", clips=RECIPE.clips, loop=loop
     ), tmp_path / "weights"
 
 

@@ -13,9 +13,10 @@ from tyro.conf import Positional, arg
 class Convert:
     """Convert a checkpoint in original naming (Wan 2.1, DiffSynth) to the diffusers layout.
 
-    Writes DIR/transformer or DIR/vae: run it once for each part of a model. Every tensor must be known and
-    fit; otherwise nothing is written. With --mlp the checkpoint is a reconstruction model's, and DIR becomes
-    what gonio reconstruct --model takes.
+    Writes DIR/transformer, DIR/vae or DIR/text_encoder: run it once for each part of a model. Every tensor
+    must be known and fit; otherwise nothing is written. The text encoder's tokenizer is copied to
+    DIR/tokenizer from google/umt5-xxl beside the checkpoint, where the release keeps it. With --mlp the
+    checkpoint is a reconstruction model's, and DIR becomes what gonio reconstruct --model takes.
 
     Example: gonio convert Wan2.1_VAE.pth --to wan2.1
     """
@@ -25,7 +26,7 @@ class Convert:
     to: Annotated[Path, arg(metavar="DIR")]
     """Folder of the model to write into."""
     kind: str = "auto"
-    """auto, wan-transformer or wan-vae."""
+    """auto, wan-transformer, wan-vae or wan-text-encoder."""
     head_dim: Annotated[int | None, arg(help_behavior_hint="")] = None
     """Channels of an attention head, if not the 128 of the released models."""
 
@@ -47,6 +48,8 @@ class Convert:
             return
         done = convert(self.checkpoint, self.to, kind=self.kind, head_dim=self.head_dim)
         print(f"{done.folder}: {done.kind}, {done.tensors} tensors, {done.parameters:,} parameters")
+        if done.missing:
+            print(done.missing)
 
     def _reconstruction(self, mlp: Path) -> None:
         from gonio.models.convert_reconstruction import convert_reconstruction

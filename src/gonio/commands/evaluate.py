@@ -61,11 +61,11 @@ class EvaluateReconstruction:
     def run(self) -> None:
         from gonio.color import linear_from_srgb
         from gonio.evaluate import results
-        from gonio.evaluate.metrics import lpips_unavailable
         from gonio.evaluate.reconstruction import evaluate_case
         from gonio.folders import make_folder
         from gonio.map_names import find_maps
         from gonio.media import write_image
+        from gonio.models.perceptual import lpips_unavailable
         from gonio.pictures import contact_sheet
         from gonio.scan import ScanSettings
 

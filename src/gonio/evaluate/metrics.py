@@ -9,11 +9,7 @@ arguments called `display` are sRGB-encoded in [0, 1]. `frame_metrics` takes lin
 from __future__ import annotations
 
 import math
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from flip_evaluator import evaluate as evaluate_flip
@@ -21,6 +17,7 @@ from torch import Tensor
 
 from gonio.color import log_encode, srgb_from_linear
 from gonio.errors import GonioError
+from gonio.models.perceptual import lpips_network, lpips_unavailable
 
 METRICS = ("psnr", "ssim", "flip", "mse", "mape", "lpips")
 # Two identical frames have this PSNR: their error is below what a 16-bit picture can hold.
@@ -29,8 +26,6 @@ MAPE_EPSILON = 0.01
 MAPE_CLIP = 4.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
-LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
-LPIPS_MIN_SIZE = 32
 
 
 def frame_metrics(truth: Tensor, estimate: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
@@ -162,7 +157,7 @@ def lpips(truth_display: Tensor, estimate_display: Tensor, mask: Tensor | None =
         raise GonioError(reason)
     inside = _expand(mask, truth_display)
     estimate = torch.where(inside[..., None], estimate_display, truth_display)
-    network = _lpips_network(_lpips_weights(), mask is not None).to(truth_display.device)
+    network = lpips_network(spatial=mask is not None).to(truth_display.device)
     with torch.inference_mode():
         maps = torch.stack(
             [
@@ -171,54 +166,6 @@ def lpips(truth_display: Tensor, estimate_display: Tensor, mask: Tensor | None =
             ]
         ).to(truth_display)  # [F, H, W] with a mask, [F, 1, 1] without
     return _masked_mean(maps, mask)
-
-
-def lpips_unavailable(shape: torch.Size | None = None) -> str | None:
-    """Why LPIPS cannot be computed here (for frames shaped [F, H, W, 3]), and the cure; None if it can."""
-    if find_spec("lpips") is None:
-        return "lpips: the package is not installed; pip install gonio[lpips]"
-    if not _lpips_weights().is_file():
-        return f"lpips: no weights at {_lpips_weights()}; put torchvision's {LPIPS_WEIGHTS} there"
-    if shape is not None and min(shape[1:3]) < LPIPS_MIN_SIZE:
-        return f"lpips: {shape[2]}x{shape[1]} pixels; give frames of at least {LPIPS_MIN_SIZE} each way"
-    return _lpips_import_problem()
-
-
-@cache
-def _lpips_import_problem() -> str | None:
-    """Why the installed package does not start; None if it does."""
-    try:
-        import_module("lpips")
-    except ImportError as error:
-        return f"lpips: {error}; pip install gonio[lpips]"
-    except (RuntimeError, OSError):
-        # A torchvision built for another torch fails while it registers its operators.
-        return (
-            f"lpips: the installed torchvision does not fit torch {torch.__version__}; "
-            "install both from the same package index"
-        )
-    return None
-
-
-def _lpips_weights() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS
-
-
-@cache
-def _lpips_network(weights: Path, spatial: bool) -> Any:
-    """The network with its linear heads (bundled with the package) and the trunk's weights from the file."""
-    # A random trunk is asked for because the package would download a trained one; its weights are then
-    # read from the file.
-    network = import_module("lpips").LPIPS(net="alex", spatial=spatial, pnet_rand=True, verbose=False)
-    stored = torch.load(weights, map_location="cpu", weights_only=True)
-    # The package spreads torchvision's `features` over five slices and keeps their numbers.
-    trunk = network.net.state_dict()
-    try:
-        network.net.load_state_dict({key: stored["features." + key.split(".", 1)[1]] for key in trunk})
-    except (KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise GonioError(f"{weights}: not torchvision's AlexNet ({reason}); replace it") from None
-    return network.eval()
 
 
 def _check(truth: Tensor, estimate: Tensor, mask: Tensor | None) -> None:

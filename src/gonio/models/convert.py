@@ -11,18 +11,20 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from gonio import __version__
+from gonio import __version__, media
 from gonio.errors import GonioError, UsageError
 from gonio.media.limits import reason
 from gonio.models import wan_keys
-from gonio.models.load import AUTOENCODER, SUBFOLDERS, TRANSFORMER, expected_shapes
+from gonio.models.load import AUTOENCODER, SUBFOLDERS, TEXT_ENCODER, TRANSFORMER, expected_shapes
 from gonio.models.weight_files import (
     MAX_TENSORS,
+    STEM,
+    TRANSFORMERS_STEM,
     Shapes,
     Weights,
     check_total,
@@ -39,14 +41,22 @@ _WRAPPERS = ("pipe", "dit", "vae", "model", "diffusion_model", "first_stage_mode
 # Names under which a .pt file may hold the tensors one level down.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "ema")
 _HASH_BLOCK = 1 << 24
+# Where a released Wan folder keeps the tokenizer of its text encoder, and what it consists of. Either of the
+# first two holds the whole vocabulary.
+_RELEASED_TOKENIZER = Path("google", "umt5-xxl")
+_VOCABULARIES = ("tokenizer.json", "spiece.model")
+_TOKENIZER_FILES = (*_VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZER_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+_MAX_TOKENIZER_BYTES = 128 << 20  # of a file; the released tokenizer.json has 17 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """One kind of checkpoint, recognised by a prefix of names that no other kind has.
 
-    config: shapes (original names), head_dim -> configuration of the diffusers class.
-    names: configuration -> table of original and diffusers stems.
+    config: shapes (original names), head_dim -> configuration of the class.
+    names: configuration -> table of original stems and those of the class.
+    library: whose class it is, and whose names its files get.
     """
 
     name: str
@@ -54,6 +64,13 @@ class Kind:
     class_name: str
     config: Callable[[Shapes, int | None], dict[str, Any]]
     names: Callable[[Mapping[str, Any]], dict[str, str]]
+    library: Literal["diffusers", "transformers"] = "diffusers"
+
+    def document(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """config.json, with the class as its library names it."""
+        if self.library == "transformers":
+            return {"architectures": [self.class_name], "model_type": "umt5", **config}
+        return {"_class_name": self.class_name, **config}
 
 
 KINDS = (
@@ -71,6 +88,14 @@ KINDS = (
         config=lambda shapes, _: wan_keys.autoencoder_config(shapes),
         names=wan_keys.autoencoder_names,
     ),
+    Kind(
+        name="wan-text-encoder",
+        mark="blocks.0.pos_embedding.",
+        class_name=TEXT_ENCODER,
+        config=lambda shapes, _: wan_keys.text_encoder_config(shapes),
+        names=wan_keys.text_encoder_names,
+        library="transformers",
+    ),
 )
 # Part of a name -> what the file is and what to do instead. The first that fits is told.
 REFUSALS = (
@@ -84,27 +109,29 @@ REFUSALS = (
     ("net.blocks.block0.", "a Cosmos checkpoint, which is not supported yet"),
     ("condition_embedder.", "in diffusers naming already; use its folder as it is"),
     ("decoder.up_blocks.", "in diffusers naming already; use its folder as it is"),
-    ("token_embedding.", "a text encoder; use the text_encoder folder of the diffusers layout"),
+    ("encoder.block.0.layer.", "a text encoder in transformers naming already; use its folder as it is"),
     ("visual.transformer.", "an image encoder; use the image_encoder folder of the diffusers layout"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was written."""
+    """What was written. missing: what the text encoder still needs and where to get it, or nothing."""
 
     folder: Path
     kind: str
     tensors: int
     parameters: int
     config: dict[str, Any]
+    missing: str = ""
 
 
 def convert(checkpoint: Path, to: Path, *, kind: str = "auto", head_dim: int | None = None) -> Conversion:
-    """Write `to`/transformer or `to`/vae, readable by `load`, and a manifest beside the weights.
+    """Write `to`/transformer, `to`/vae or `to`/text_encoder, as `load` and `text` read them, with a manifest.
 
     checkpoint: .safetensors, its index, a folder of shards, .pt or .pth. kind: a name of KINDS or "auto".
     head_dim: channels of an attention head, for transformers that have not the released 128.
+    A text encoder's tokenizer is copied to `to`/tokenizer where the release has it beside the checkpoint.
     The stored type of the weights stays. Tensors are read one output shard at a time.
     Raises UsageError for an unknown kind, GonioError for a checkpoint that is not wholly understood.
     """
@@ -122,6 +149,7 @@ def convert(checkpoint: Path, to: Path, *, kind: str = "auto", head_dim: int | N
     keys = _original_keys(checkpoint, shapes, names, expected_shapes(chosen.class_name, config))
     tensors = _Renamed({new: prefix + old for new, old in keys.items()}, source.read)
     folder = to / SUBFOLDERS[chosen.class_name]
+    tokenizer = _tokenizer_files(source.files[0].parent) if chosen.class_name == TEXT_ENCODER else []
     manifest = {
         "gonio": __version__,
         "kind": chosen.name,
@@ -133,15 +161,22 @@ def convert(checkpoint: Path, to: Path, *, kind: str = "auto", head_dim: int | N
         save_sharded(
             folder,
             tensors,
-            {"_class_name": chosen.class_name, **config},
+            chosen.document(config),
             max_bytes=MAX_SHARD_BYTES,
             dtype=None,
             documents={MANIFEST: manifest},
+            stem=TRANSFORMERS_STEM if chosen.library == "transformers" else STEM,
             report=step,
         )
+    missing = _put_tokenizer(tokenizer, to) if chosen.class_name == TEXT_ENCODER else ""
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     return Conversion(
-        folder=folder, kind=chosen.name, tensors=len(keys), parameters=parameters, config=config
+        folder=folder,
+        kind=chosen.name,
+        tensors=len(keys),
+        parameters=parameters,
+        config=config,
+        missing=missing,
     )
 
 
@@ -252,6 +287,36 @@ def _tensors_in(path: Path, content: Any) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
             raise GonioError(f"{path}: {name!r} is no floating point tensor; save the network alone")
     return dict(content)
+
+
+def _tokenizer_files(release: Path) -> list[Path]:
+    """The files of the tokenizer in a released folder; none where no vocabulary is among them."""
+    found = [release / _RELEASED_TOKENIZER / name for name in _TOKENIZER_FILES]
+    found = [file for file in found if file.is_file()]
+    for file in found:
+        if file.stat().st_size > _MAX_TOKENIZER_BYTES:
+            raise GonioError(f"{file}: larger than any tokenizer; fetch it again")
+    return found if any(file.name in _VOCABULARIES for file in found) else []
+
+
+def _put_tokenizer(files: list[Path], to: Path) -> str:
+    """Copy the tokenizer; where there is none to copy and none in place, what is missing and the cure."""
+    place = to / "tokenizer"
+    if files:
+        with media.atomic_folder(place) as fresh:
+            for file in files:
+                try:
+                    content = file.read_bytes()
+                except OSError as error:
+                    raise GonioError(f"{file}: cannot be read ({reason(error)}); fetch it again") from None
+                (fresh / file.name).write_bytes(content)
+        return ""
+    if any((place / name).is_file() for name in _VOCABULARIES):
+        return ""
+    return (
+        f"{place} is missing; copy the release's folder {_RELEASED_TOKENIZER} to it, or: hf download "
+        f"{_TOKENIZER_HUB} --include 'tokenizer/*' --local-dir {to}"
+    )
 
 
 def _hashed(files: tuple[Path, ...]) -> list[dict[str, Any]]:

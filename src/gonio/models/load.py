@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 TRANSFORMER, AUTOENCODER = "WanTransformer3DModel", "AutoencoderKLWan"
-SUBFOLDERS = {TRANSFORMER: "transformer", AUTOENCODER: "vae"}
+TEXT_ENCODER = "UMT5EncoderModel"  # of transformers; `text.load_umt5` reads it
+SUBFOLDERS = {TRANSFORMER: "transformer", AUTOENCODER: "vae", TEXT_ENCODER: "text_encoder"}
 _DEFAULTS = {TRANSFORMER: TRANSFORMER_DEFAULTS, AUTOENCODER: AUTOENCODER_DEFAULTS}
 _STATISTICS = ("latents_mean", "latents_std")
 # Weights of an attention that the released image model carries and never uses; diffusers skips them too.
@@ -128,16 +129,27 @@ def meta_autoencoder(spec: VideoModelSpec) -> AutoencoderKLWan:
 
 
 def expected_shapes(class_name: str, config: Mapping[str, Any]) -> Shapes:
-    """Every tensor that a network of this configuration stores. GonioError where it cannot be built."""
+    """Every tensor that a network of this configuration stores. GonioError where it cannot be built.
+
+    A tensor of several names, such as a shared embedding, is stored under the first.
+    """
     try:
         with torch.device("meta"):
             model = _build(class_name, config)
     except (RuntimeError, ValueError, TypeError, ZeroDivisionError, IndexError) as error:
         raise GonioError(f"no {class_name} has this configuration ({reason(error)})") from None
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    names: dict[int, str] = {}
+    stored = model.state_dict(keep_vars=True)
+    for name, tensor in stored.items():
+        names.setdefault(id(tensor), name)
+    return {name: tuple(stored[name].shape) for name in names.values()}
 
 
 def _build(class_name: str, config: Mapping[str, Any]) -> Any:
+    if class_name == TEXT_ENCODER:
+        from transformers import UMT5Config, UMT5EncoderModel
+
+        return UMT5EncoderModel(UMT5Config(**config))
     import diffusers
 
     known = dict(config)

@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -193,36 +193,3 @@ def prompt_tokens(encoder: TextEncoder, prompt: str) -> Tensor:
     """The embeddings of one prompt, without padding. [N, D]"""
     tokens, lengths = encoder.encode([prompt])
     return tokens[0, : int(lengths[0])]
-
-
-_BLOCK_NAMES = {
-    "norm1": "layer.0.layer_norm",
-    "attn.q": "layer.0.SelfAttention.q",
-    "attn.k": "layer.0.SelfAttention.k",
-    "attn.v": "layer.0.SelfAttention.v",
-    "attn.o": "layer.0.SelfAttention.o",
-    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
-    "norm2": "layer.1.layer_norm",
-    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
-    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
-    "ffn.fc2": "layer.1.DenseReluDense.wo",
-}
-
-
-def umt5_from_wan(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of Wan's models_t5_umt5-xxl-enc-bf16.pth under the names of transformers' UMT5EncoderModel.
-
-    Raises GonioError for a name that is not of that checkpoint.
-    """
-    return {_umt5_name(name): weight for name, weight in weights.items()}
-
-
-def _umt5_name(name: str) -> str:
-    if name == "token_embedding.weight":
-        return "shared.weight"
-    if name == "norm.weight":
-        return "encoder.final_layer_norm.weight"
-    block = re.fullmatch(r"blocks\.(\d+)\.(.+)\.weight", name)
-    if block and block[2] in _BLOCK_NAMES:
-        return f"encoder.block.{block[1]}.{_BLOCK_NAMES[block[2]]}.weight"
-    raise GonioError(f"no weight {name!r} in Wan's UMT5 encoder; give models_t5_umt5-xxl-enc-bf16.pth")

@@ -2,7 +2,8 @@
 
 The tables hold the names of modules and bare parameters ("blocks.0.self_attn.q" <-> "blocks.0.attn1.to_q");
 a tensor's name is such a stem, followed by .weight, .bias or .gamma or by nothing. A table may name modules
-that a configuration lacks: which tensors must exist is asked of the real class.
+that a configuration lacks: which tensors must exist is asked of the real class. The text encoder's other
+names are those of transformers.
 """
 
 from __future__ import annotations
@@ -63,6 +64,19 @@ _RESIDUAL = {
     "residual.6": "conv2",
     "shortcut": "conv_shortcut",
 }
+# Wan's names are of T5's parts: the gate is the half of the feed-forward that goes through the activation.
+_TEXT_BLOCK = {
+    "norm1": "layer.0.layer_norm",
+    "attn.q": "layer.0.SelfAttention.q",
+    "attn.k": "layer.0.SelfAttention.k",
+    "attn.v": "layer.0.SelfAttention.v",
+    "attn.o": "layer.0.SelfAttention.o",
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    "norm2": "layer.1.layer_norm",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+}
 _RESAMPLE = {"resample.1": "resample.1", "time_conv": "time_conv"}
 _ATTENTION = {"norm": "norm", "to_qkv": "to_qkv", "proj": "proj"}
 
@@ -98,6 +112,14 @@ def autoencoder_names(config: Mapping[str, Any]) -> dict[str, str]:
             place = f"decoder.up_blocks.{level}.upsamplers.0"
             names |= _within(f"decoder.upsamples.{up}", place, _RESAMPLE)
             down, up = down + 1, up + 1
+    return names
+
+
+def text_encoder_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """Original stem -> transformers stem for a UMT5EncoderModel of this configuration."""
+    names = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
+    for layer in range(config["num_layers"]):
+        names |= _within(f"blocks.{layer}", f"encoder.block.{layer}", _TEXT_BLOCK)
     return names
 
 
@@ -192,6 +214,36 @@ def autoencoder_config(shapes: Shapes) -> dict[str, Any]:
         "patch_size": None if patch == 1 else patch,
         "scale_factor_spatial": 2 ** len(temporal) * patch,
         "scale_factor_temporal": 2 ** sum(temporal),
+    }
+
+
+def text_encoder_config(shapes: Shapes) -> dict[str, Any]:
+    """The configuration of a UMT5EncoderModel with these tensors (original names).
+
+    What leaves no trace in the shapes (the activation, the reach of the relative positions) is UMT5's own.
+    """
+    vocabulary, width = _shape(shapes, "token_embedding.weight", 2)
+    buckets, heads = _shape(shapes, "blocks.0.pos_embedding.embedding.weight", 2)
+    inner = _shape(shapes, "blocks.0.attn.q.weight", 2)[0]
+    if inner % heads:
+        raise GonioError(f"attention of {inner} channels for {heads} heads; fetch the checkpoint again")
+    return {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "d_kv": inner // heads,
+        "d_ff": _shape(shapes, "blocks.0.ffn.gate.0.weight", 2)[0],
+        "num_layers": _count(shapes, "blocks."),
+        "num_heads": heads,
+        "relative_attention_num_buckets": buckets,
+        "relative_attention_max_distance": 128,
+        "feed_forward_proj": "gated-gelu",
+        "layer_norm_epsilon": 1e-6,
+        # The encoder's embedding is the shared one, which is stored once.
+        "tie_word_embeddings": True,
+        "is_encoder_decoder": True,
+        "dropout_rate": 0.1,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
     }
 
 

@@ -23,8 +23,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 MAX_WEIGHT_BYTES = 128 * 2**30  # of one network: 16.4 G parameters in fp32 are 61 GiB
 MAX_TENSORS = 65_536
 STEM = "diffusion_pytorch_model"  # what diffusers calls the weights of a network
+TRANSFORMERS_STEM = "model"  # what transformers calls them
 PACKING_FILE = "packing.safetensors"  # beside an autoencoder's weights, see `packing`
-_INDEX = f"{STEM}.safetensors.index.json"
 _HEADER_BYTES_PER_TENSOR = 256  # a name, a type, a shape and two offsets in a shard's header
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _SHOWN = 3  # keys named in a complaint
@@ -150,28 +150,31 @@ def save_sharded(
     max_bytes: int = 16_000_000,
     dtype: torch.dtype | None = torch.float16,
     documents: Mapping[str, Any] | None = None,
+    stem: str = STEM,
     report: Callable[[int], None] = lambda count: None,
 ) -> None:
     """config.json and safetensors files of at most max_bytes each, with an index where there are several.
 
     `tensors` is read one shard at a time. dtype: of floating point tensors in the file; None keeps theirs.
-    documents: further JSON files by name. report is told how many tensors were written.
+    documents: further JSON files by name. stem: of the files' names. report is told how many tensors were
+    written.
     `folder` is replaced as a whole. GonioError where a value is not finite in `dtype` or a tensor does not
     fit a file; UsageError where `folder` holds files of another kind.
     """
-    _require_ours(folder)
+    _require_ours(folder, stem)
     shards = _shards(tensors, max_bytes, dtype)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
     with media.atomic_folder(fresh) as place:
         for number, names in enumerate(shards, 1):
             content = {name: _stored(name, tensors[name], dtype) for name in names}
-            save_file(content, place / _shard_name(number, len(shards)), metadata={"format": "pt"})
+            save_file(content, place / _shard_name(stem, number, len(shards)), metadata={"format": "pt"})
             report(len(names))
         if len(shards) > 1:
-            places = {n: _shard_name(i, len(shards)) for i, names in enumerate(shards, 1) for n in names}
+            numbered = enumerate(shards, 1)
+            places = {n: _shard_name(stem, i, len(shards)) for i, names in numbered for n in names}
             total = sum(_stored_bytes(tensors[name], dtype) for name in tensors)
             media.write_json(
-                place / _INDEX,
+                place / _index_name(stem),
                 {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))},
             )
         for name, document in (documents or {}).items():
@@ -182,11 +185,11 @@ def save_sharded(
 
 def weights_path(folder: Path) -> Path:
     """The index of a network's folder, or its only file."""
-    index = folder / _INDEX
+    index = folder / _index_name(STEM)
     return index if index.is_file() else folder / f"{STEM}.safetensors"
 
 
-def _require_ours(folder: Path) -> None:
+def _require_ours(folder: Path, stem: str) -> None:
     """A folder that is replaced as a whole must not take other files with it."""
     if not folder.exists():
         return
@@ -195,7 +198,7 @@ def _require_ours(folder: Path) -> None:
     foreign = [
         item.name
         for item in folder.iterdir()
-        if item.suffix != ".json" and not item.name.startswith((STEM, PACKING_FILE))
+        if item.suffix != ".json" and not item.name.startswith((stem, PACKING_FILE))
     ]
     if foreign:
         raise UsageError(
@@ -229,8 +232,12 @@ def _shards(tensors: Mapping[str, Tensor], max_bytes: int, dtype: torch.dtype | 
     return shards
 
 
-def _shard_name(number: int, count: int) -> str:
-    return f"{STEM}.safetensors" if count == 1 else f"{STEM}-{number:05d}-of-{count:05d}.safetensors"
+def _shard_name(stem: str, number: int, count: int) -> str:
+    return f"{stem}.safetensors" if count == 1 else f"{stem}-{number:05d}-of-{count:05d}.safetensors"
+
+
+def _index_name(stem: str) -> str:
+    return f"{stem}.safetensors.index.json"
 
 
 def _stored_bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:

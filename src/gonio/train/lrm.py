@@ -8,9 +8,11 @@ section 4.3): the 81 frames of the trajectory, the 81 cross-joined ones, and ran
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,13 @@ from torch import Tensor, nn
 from gonio import media
 from gonio.blocks import for_each_block, whole_blocks
 from gonio.camera import Trajectory, cross_joined, random_places, two_phase
-from gonio.color import linear_from_srgb, log_encode, srgb_from_linear
+from gonio.color import linear_from_srgb, log_decode, log_encode, srgb_from_linear
 from gonio.data.clips import ClipPool, ClipSettings, hash_seed
 from gonio.data.faults import with_faults
 from gonio.data.heightfield import HeightFieldBatch, parallax, shade
 from gonio.errors import UsageError
 from gonio.models.autoencoder import channels_last
+from gonio.models.perceptual import lpips_distance, lpips_unavailable
 from gonio.models.reconstruction import LRM_SPECS, MINI_LRM, ReconstructionModel, ReconstructionSpec
 from gonio.models.small_attention import with_small_attention
 from gonio.models.weight_files import save_sharded
@@ -36,6 +39,7 @@ from gonio.train.loop import Batch, LoopSettings, Report, Training, train
 
 MODEL_FOLDER = "model"
 # Layers that no video model has: they learn at a rate of their own.
+Perceptual = Literal["gradient", "lpips"]
 HEADS = ("conv_out", "proj_out", "detail", "upsample")
 
 
@@ -50,11 +54,12 @@ class LRMRecipe:
 
     batch: materials a step; patches, patch: of each so many squares of texels, every square under one view
     and light. random_share: of the patches under random views and lights; the rest is divided between the
-    trajectory and the cross-joined frames. perceptual: weight of `gradient_loss`. parallax: weight of
-    `parallax_loss`, for the clips whose relief is known. faulty: share of the clips
-    that get the faults of generated videos. thinned: share of which every second frame is missing. inputs: so
-    many evenly spaced frames are given, the others filled in; None: all. consistency: share of a batch that
-    comes from generated videos, where there are any.
+    trajectory and the cross-joined frames. perceptual: weight of the perceptual loss; perceptual_kind:
+    `gradient_loss` or `lpips_loss`, for which the former stands where LPIPS cannot be computed. parallax:
+    weight of `parallax_loss`, for the clips whose relief is known. faulty: share of the clips that get the
+    faults of generated videos. thinned: share of which every second frame is missing. inputs: so many evenly
+    spaced frames are given, the others filled in; None: all. consistency: share of a batch that comes from
+    generated videos, where there are any.
     """
 
     spec: ReconstructionSpec = MINI_LRM
@@ -66,6 +71,7 @@ class LRMRecipe:
     patch: int = 32
     random_share: float = 0.5
     perceptual: float = 0.1
+    perceptual_kind: Perceptual = "gradient"
     parallax: float = 0.03
     faulty: float = 0.3
     thinned: float = 0.15
@@ -91,12 +97,13 @@ class LRMRecipe:
 
 
 MINI = LRMRecipe()
-# The paper: 256 pixels in fp32, then 1024 in bf16, on 64 GPUs for 75 and 60 hours; LPIPS with weight 0.1, for
-# which `gradient_loss` stands. Rates, batch and steps are not stated.
+# The paper: 256 pixels in fp32, then 1024 in bf16, on 64 GPUs for 75 and 60 hours; LPIPS with weight 0.1.
+# Rates, batch and steps are not stated.
 PAPER = LRMRecipe(
     spec=LRM_SPECS["lrm-wan1.3b"],
     batch=1,
     patch=64,
+    perceptual_kind="lpips",
     faulty=0.0,
     thinned=0.0,
     clips=ClipSettings(resolution=256),
@@ -143,7 +150,7 @@ def stride_of(inputs: int) -> int:
 
 
 class LRMObjective(nn.Module):
-    """Mean square error of log-encoded values, and by weight that of their gradients and of the offsets."""
+    """Mean square error of log-encoded values, and by weight the perceptual loss and that of the offsets."""
 
     def __init__(self, model: ReconstructionModel, recipe: LRMRecipe) -> None:
         super().__init__()
@@ -170,7 +177,8 @@ class LRMObjective(nn.Module):
             estimate = torch.stack(estimates).view_as(target)
             loss = (estimate - target).square().mean()
             if self.recipe.perceptual:
-                loss = loss + self.recipe.perceptual * gradient_loss(estimate, target)
+                judge = lpips_loss if self.recipe.perceptual_kind == "lpips" else gradient_loss
+                loss = loss + self.recipe.perceptual * judge(estimate, target)
             if self.recipe.parallax and offsets:
                 loss = loss + self.recipe.parallax * torch.stack(offsets).mean()
             return loss
@@ -193,7 +201,10 @@ def train_lrm(
     weights: of the video model to begin with; begin: a trained reconstruction model to go on from. The state
     is kept in out/training.safetensors. generated: videos to learn from besides the pool.
     prepared(number of materials made): the pool's materials are made anew for the renderer.
+    A recipe with LPIPS where there is none warns, and trains with the gradient loss; out/training.json names
+    the loss that was used.
     """
+    asked, recipe = recipe, with_available_loss(recipe)
     model = new_model(
         recipe.spec, start=recipe.start, decoder=recipe.decoder, weights=weights, seed=recipe.seed
     )
@@ -225,9 +236,37 @@ def train_lrm(
     averaged = {name.removeprefix("model."): value for name, value in training.averaged().items()}
     model.load_state_dict(averaged, strict=False)
     save_sharded(out / MODEL_FOLDER, model.stored(), model.config())
-    facts = {"recipe": asdict(recipe), "clips": len(pool), "steps": training.step, "loss": training.smooth}
+    facts = {
+        "recipe": asdict(asked),
+        "perceptual_used": recipe.perceptual_kind if recipe.perceptual else None,
+        "clips": len(pool),
+        "steps": training.step,
+        "loss": training.smooth,
+    }
     media.write_json(out / "training.json", facts)
     return done
+
+
+def with_available_loss(recipe: LRMRecipe) -> LRMRecipe:
+    """The recipe with the gradient loss where it asks for LPIPS and this machine has none; warns."""
+    if not recipe.perceptual or recipe.perceptual_kind != "lpips":
+        return recipe
+    problem = lpips_unavailable((recipe.patches, recipe.patch, recipe.patch, 3))
+    if problem is None:
+        return recipe
+    warnings.warn(f"{problem}; the weight-free gradient loss takes the place of LPIPS", stacklevel=3)
+    return replace(recipe, perceptual_kind="gradient")
+
+
+def lpips_loss(estimate: Tensor, target: Tensor) -> Tensor:
+    """Mean LPIPS of patches [..., s, s, 3] of log-encoded values, as a display shows them; white is 1.
+
+    What is brighter than white under irradiance pi looks alike and has no gradient here: it is left to the
+    other term.
+    """
+    gain = MaterialSpec().gain
+    x, y = (srgb_from_linear(log_decode(t, gain)).flatten(0, -4).movedim(-1, 1) for t in (estimate, target))
+    return lpips_distance(x, y).mean()
 
 
 def gradient_loss(estimate: Tensor, target: Tensor, scales: int = 3) -> Tensor:
