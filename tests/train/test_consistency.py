@@ -93,7 +93,7 @@ def test_a_training_with_generated_videos_runs(pool, folder, tmp_path):
     assert train_lrm(RECIPE, tmp_path, pool, generated=videos)
     with pytest.raises(UsageError, match="it takes no half of the frames"):
         train_lrm(
-            replace(RECIPE, spec=replace(RECIPE.spec, detail=0, projection="perspective")),
+            replace(RECIPE, spec=replace(RECIPE.spec, detail=0, detail_blocks=0, projection="perspective")),
             tmp_path,
             pool,
             generated=videos,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, pixel_shuffle
 
 from gonio.errors import UsageError
 from gonio.models.autoencoder import clip_from_frames, encode, latent_statistics
@@ -38,9 +38,9 @@ class ReconstructionSpec:
     decoder, or one linear layer a token (an ablation of the paper). residual: the regressor's output
     is added to the first frame's latents instead of taking their place. detail: channels of a path at full
     resolution that sees the frames beside what the decoder made of the latents; 0: none, as in the paper.
-    It needs aligned, so rectified, frames. fewest: frames of the trajectory that a video must have, the
-    others are filled in, which only rectified ones can be; None: more than half of them, or all. decoder: of
-    the neural material. bundled: below gonio/weights.
+    It needs aligned, so rectified, frames. detail_blocks: of that path at half resolution. fewest: frames of
+    the trajectory that a video must have, the others are filled in, which only rectified ones can be; None:
+    more than half of them, or all. decoder: of the neural material. bundled: below gonio/weights.
     """
 
     name: str
@@ -51,6 +51,7 @@ class ReconstructionSpec:
     upsampler: Upsampler = "decoder"
     residual: bool = False
     detail: int = 0
+    detail_blocks: int = 0
     fewest: int | None = None
     decoder: str = "64x4"
     bundled: str | None = None
@@ -90,6 +91,7 @@ MINI_LRM = ReconstructionSpec(
     projection="rectified",
     residual=True,
     detail=64,
+    detail_blocks=2,
     bundled="mini-lrm",
 )
 LRM_SPECS: dict[str, ReconstructionSpec] = {
@@ -99,19 +101,48 @@ LRM_SPECS: dict[str, ReconstructionSpec] = {
 
 
 class DetailPath(nn.Module):
-    """Full-resolution convolutions over the aligned frames and the decoder's picture of the latents."""
+    """Full-resolution convolutions over the aligned frames and the decoder's picture of the latents.
 
-    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+    Between the first and the last, `blocks` residual ones at half resolution and twice the width look
+    farther: shadows and highlights that belong to a bump lie some texels beside it.
+    """
+
+    def __init__(self, inputs: int, width: int, outputs: int, blocks: int = 0) -> None:
         super().__init__()
         self.seen = nn.Conv2d(inputs, width, 3, padding=1)
+        self.down = nn.Conv2d(width, 2 * width, 2, stride=2) if blocks else None
+        self.blocks = nn.ModuleList(_ResidualBlock(2 * width) for _ in range(blocks))
+        self.up = nn.Conv2d(2 * width, 4 * width, 1) if blocks else None
         self.mixed = nn.Conv2d(width, width, 1)
         self.told = nn.Conv2d(width, outputs, 3, padding=1)
         for parameter in self.told.parameters():
             nn.init.zeros_(parameter)
 
+    @property
+    def reach(self) -> int:
+        """Texels around one that it sees, rounded up to whole pairs."""
+        return 4 * len(self.blocks) + 4
+
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H, W]"""
-        return self.told(gelu(self.mixed(gelu(self.seen(x)))))
+        """[B, inputs, H, W] -> [B, outputs, H, W]; even sides."""
+        x = gelu(self.seen(x))
+        if self.down is not None and self.up is not None:
+            half = self.down(x)
+            for block in self.blocks:
+                half = block(half)
+            x = x + pixel_shuffle(self.up(half), 2)
+        return self.told(gelu(self.mixed(x)))
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(gelu(self.first(gelu(x))))
 
 
 class ReconstructionModel(nn.Module):
@@ -178,7 +209,7 @@ class ReconstructionModel(nn.Module):
         if spec.detail:
             places = self.video_spec.position_channels
             inputs = 3 * spec.frames + places + self.channels
-            self.detail = DetailPath(inputs, spec.detail, self.channels)
+            self.detail = DetailPath(inputs, spec.detail, self.channels, spec.detail_blocks)
 
     @property
     def channels(self) -> int:
@@ -241,7 +272,7 @@ class ReconstructionModel(nn.Module):
             places = position_channels(height, width, octaves).to(coarse)
             parts.insert(1, places.expand(len(coarse), -1, -1, -1))
         seen = torch.cat(parts, 1)
-        return on_torus(self.detail, seen) if periodic else self.detail(seen)
+        return on_torus(self.detail, seen, self.detail.reach) if periodic else self.detail(seen)
 
     def stored(self) -> dict[str, Tensor]:
         """The tensors of a file: all but the frozen encoder."""

@@ -137,7 +137,7 @@ ABLATIONS: dict[str, Callable[[LRMRecipe], LRMRecipe]] = {
     "mlp-32x2": lambda r: replace(r, spec=replace(r.spec, decoder="32x2")),
     "mlp-128x6": lambda r: replace(r, spec=replace(r.spec, decoder="128x6"), decoder="random"),
     "5-frames": lambda r: replace(r, inputs=5, spec=replace(r.spec, fewest=5)),
-    "no-detail": lambda r: replace(r, spec=replace(r.spec, detail=0)),
+    "no-detail": lambda r: replace(r, spec=replace(r.spec, detail=0, detail_blocks=0)),
 }
 
 
