@@ -1,6 +1,6 @@
 """Are the offsets of reconstructed materials the parallax of their relief, and what are they worth?
 
-    python benchmarks/offsets.py [MAPS...] [--method lrm] [--resolution 256]
+    python benchmarks/offsets.py [MAPS...] [--method lrm] [--model FOLDER] [--resolution 256]
 
 Reconstructs each folder of maps from its cached 17-frame scan and prints the rank correlation of the offsets
 with the true parallax of the height map, and the PSNR on the 81 cross-joined frames with and without offsets.
@@ -24,9 +24,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("maps", type=Path, nargs="*")
     parser.add_argument("--method", default="lrm", choices=("lrm", "refine", "optimize", "scratch"))
+    parser.add_argument("--model", type=Path, help="made by gonio train lrm; the bundled one when left out")
     parser.add_argument("--resolution", type=int, default=256)
     arguments = parser.parse_args()
-    how = Reconstruction(method=arguments.method, size=arguments.resolution)
+    how = Reconstruction(method=arguments.method, size=arguments.resolution, model=arguments.model)
     rows = []
     for folder in chosen_maps(arguments.maps, with_height=True):
         maps = load_material_maps(folder)

@@ -38,7 +38,7 @@ def case(pool):
 
 def test_rows_are_the_papers_and_every_ablation_of_training_is_one():
     assert set(ROWS) == {"full", *ABLATIONS}
-    assert [name for name, row in ROWS.items() if row.paper is None] == ["no-detail"]
+    assert [name for name, row in ROWS.items() if row.paper is None] == ["no-detail", "perspective"]
 
 
 def test_a_row_is_trained_measured_and_kept(pool, case, tmp_path, monkeypatch):

@@ -260,3 +260,11 @@ def test_the_papers_numbers():
         recipe = RECIPES[name]
         assert recipe.loop.rate == 1e-5 and recipe.drop_text == 0.1 and recipe.rank == 32
     assert RECIPES["paper-i2v"].model == "wan2.1-i2v-14b"
+
+
+def test_a_training_that_goes_on_keeps_what_the_model_knows_of_photos():
+    recipe = RECIPES["mini-more"]
+    spec = find_spec(recipe.model)
+    assert spec.task == "image" and recipe.start == recipe.model
+    photo = video_run._start(recipe, spec, None).patch_embedding.weight[:, SPEC.transformer["in_channels"] :]
+    assert photo.abs().max() > 0

@@ -77,13 +77,13 @@ class TrainVideo:
     out: Path
     """Folder to write."""
     recipe: str = "mini-t2v"
-    """paper-t2v-full, paper-t2v-lora, paper-i2v, paper-tileable, mini-t2v, mini-i2v, or smoke."""
+    """paper-t2v-full, paper-t2v-lora, paper-i2v, paper-tileable, mini-t2v, mini-i2v, mini-more, or smoke."""
     data: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="")] = None
     """Folder of latents made by gonio data cache."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
     """Folders of PBR maps to train on besides procedural materials (mini recipes)."""
     environments: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Panoramas that light the reference photos (mini-i2v)."""
+    """Panoramas that light the reference photos (mini-i2v, mini-more)."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Weights to begin with, in diffusers layout; the recipe's own when left out."""
     exclude: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
@@ -143,9 +143,10 @@ class TrainLRM:
     out: Path
     """Folder to write; the model is in its folder model."""
     recipe: str = "mini-lrm"
-    """mini-lrm, paper-lrm, paper-lrm-1024, or smoke (seconds, for a try)."""
+    """mini-lrm, mini-lrm-more, paper-lrm, paper-lrm-1024, or smoke (seconds, for a try)."""
     ablation: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """linear-upsampler, frozen-mlp, random-mlp, random-lrm, mlp-32x2, mlp-128x6, 5-frames, or no-detail."""
+    """linear-upsampler, frozen-mlp, random-mlp, random-lrm, mlp-32x2, mlp-128x6, 5-frames, no-detail or
+    perspective."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
     """Folders of PBR maps to train on besides the procedural materials."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None

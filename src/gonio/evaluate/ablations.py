@@ -45,6 +45,7 @@ ROWS: dict[str, Ablation] = {
     "mlp-32x2": Ablation(change=ABLATIONS["mlp-32x2"], paper=(0.3325, 0.0501, 23.17)),
     "5-frames": Ablation(change=ABLATIONS["5-frames"], paper=(0.3352, 0.0517, 23.45)),
     "no-detail": Ablation(change=ABLATIONS["no-detail"]),
+    "perspective": Ablation(change=ABLATIONS["perspective"]),
 }
 
 

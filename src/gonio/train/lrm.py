@@ -111,6 +111,10 @@ PAPER = LRMRecipe(
 )
 RECIPES: dict[str, LRMRecipe] = {
     "mini-lrm": MINI,
+    # Goes on from a trained model (--model): smaller steps, each judged at twice as many places.
+    "mini-lrm-more": replace(
+        MINI, patches=16, loop=replace(MINI.loop, steps=1400, rate=2.5e-4, muon_rate=1.5e-3)
+    ),
     "paper-lrm": PAPER,
     # Goes on from the result of paper-lrm (--model).
     "paper-lrm-1024": replace(
@@ -138,6 +142,10 @@ ABLATIONS: dict[str, Callable[[LRMRecipe], LRMRecipe]] = {
     "mlp-128x6": lambda r: replace(r, spec=replace(r.spec, decoder="128x6"), decoder="random"),
     "5-frames": lambda r: replace(r, inputs=5, spec=replace(r.spec, fewest=5)),
     "no-detail": lambda r: replace(r, spec=replace(r.spec, detail=0, detail_blocks=0)),
+    # As in the paper, whose frames are not aligned: to be compared with no-detail. It needs all its frames.
+    "perspective": lambda r: replace(
+        r, thinned=0.0, spec=replace(r.spec, projection="perspective", detail=0, detail_blocks=0)
+    ),
 }
 
 

@@ -90,6 +90,16 @@ RECIPES: dict[str, VideoRecipe] = {
         drop_text_beside=0.5,
         loop=replace(_MINI.loop, steps=2000, rate=4e-4, muon_rate=2e-3, warmup=50),
     ),
+    # Goes on from the bundled result of the two above, on materials it has not seen.
+    "mini-more": replace(
+        _MINI,
+        model="mini-i2v",
+        start="mini-i2v",
+        clips=ClipSettings(procedural=2400, repeats=24, seed=1),
+        photos=0.3,
+        drop_text_beside=0.5,
+        loop=replace(_MINI.loop, steps=3000, rate=4e-4, muon_rate=2e-3, warmup=50),
+    ),
     "smoke": replace(
         _MINI,
         batch=2,
