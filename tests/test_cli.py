@@ -41,6 +41,7 @@ COMMANDS = [
     "train autoencoder",
     "train video",
     "train lrm",
+    "train category",
     "convert",
     "doctor",
 ]
@@ -176,6 +177,8 @@ USAGE = {
     "data materials --out x --color ultraviolet": "ultraviolet",
     "train neural-material --out d.safetensors --recipe cake": "known are",
     "train neural-material --out d.bin": "ends in .safetensors",
+    "train category --features note.txt --out c.safetensors --recipe cake": "known are",
+    "train category --features note.txt --out c.bin": "ends in .safetensors",
     "demo --out d --seed many": "--seed",
 }
 FAILURE = {
@@ -206,6 +209,8 @@ FAILURE = {
     "evaluate reconstruction maps --out old.json": "old.json: holds no results",
     "evaluate reconstruction maps --out other.json": "other.json: holds results with method",
     "train neural-material --recipe smoke --out d.safetensors --maps nowhere": "nowhere does not exist",
+    "train category --features nowhere.pth --out c.safetensors": "nowhere.pth: no file",
+    "train category --features note.txt --out c.safetensors": "note.txt: not readable as weights",
     "data materials --out note.txt": "note.txt",
 }
 

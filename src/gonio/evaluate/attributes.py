@@ -2,7 +2,8 @@
 
 Colour is computed: over the light's circle the median radiance, divided by what a white diffuser would send
 back, is the base colour wherever highlights are rarer than every second light. A metal has only highlights,
-so its hue is that of the brightness it shows below clipping. The rest is told by the bundled network.
+so its hue is that of the brightness it shows below clipping. The category is told by the bundled judge, which
+has seen photographs; metal and roughness by the bundled network, which has seen light move over materials.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ from gonio.models.attributes import (
     load_attribute_network,
     turned_statistics,
 )
+from gonio.models.category import (
+    SIZE,
+    CategoryJudge,
+    light_pictures,
+    load_category_judge,
+    turned_pictures,
+)
 from gonio.reconstruct.plane import geometry_at
 from gonio.rectify import rectify_video
 
@@ -41,6 +49,8 @@ _CLIPPED = 0.95
 # A metal's lightness depends on where its highlights happen to be: it decides little beside the hue.
 _METAL_LIGHTNESS_WEIGHT = 0.35
 _BLACK_METAL = 0.05
+# Symmetries the judge looks at: upright and on the side, mirrored too. All eight are right no more often.
+_LOOKS = (0, 1, 4, 5)
 _ZENITH_RADIUS = 0.02
 _TILT_TOLERANCE = 0.05
 _AZIMUTH_TOLERANCE = math.radians(10.0)
@@ -70,12 +80,15 @@ class Attributes:
         return tuple(self.category_scores)[:count]
 
 
-def measure_attributes(video: MaterialVideo, network: AttributeNetwork | None = None) -> Attributes:
-    """Measure a two-phase video of 17, 41 or 81 frames, of any size; the bundled network unless one is given.
+def measure_attributes(
+    video: MaterialVideo, network: AttributeNetwork | None = None, judge: CategoryJudge | None = None
+) -> Attributes:
+    """Measure a two-phase video of 17, 41 or 81 frames, of any size; the bundled network and judge unless
+    others are given.
 
     Frames are taken as a display shows them: clipped to [0, 1]. Raises UsageError for other trajectories.
     """
-    network = network or bundled_network()
+    network, judge = network or bundled_network(), judge or bundled_judge()
     lights, cameras = _light_circle(video.trajectory), _camera_circle(video.trajectory)
     chosen = video.subset([*lights, *cameras])
     frames, seen = rectify_video(chosen, network.spec.size)
@@ -85,9 +98,10 @@ def measure_attributes(video: MaterialVideo, network: AttributeNetwork | None = 
     # Every symmetry of the sample is the same material: the mean over them is steadier than one look.
     looks = torch.stack([turned_statistics(statistics, k) for k in range(8)])
     with torch.no_grad():
+        # Its category head learned a few thousand materials by heart; the judge is right about real ones
+        # nearly twice as often. The head stays for the metal and the roughness that were learned beside it.
         logits = network(looks)
-    scores = logits.category.softmax(-1).mean(0).tolist()
-    ranked = sorted(zip(network.spec.categories, scores, strict=True), key=lambda item: -item[1])
+    scores = category_scores(video.subset(lights), judge)
     probability = float(logits.metallic.sigmoid().mean())
     roughness = float(logits.roughness.mean())
     metallic = probability > 0.5
@@ -99,8 +113,8 @@ def measure_attributes(video: MaterialVideo, network: AttributeNetwork | None = 
         colour=next(iter(shares)),
         colour_shares=shares,
         colour_reach=reach,
-        category=ranked[0][0],
-        category_scores=dict(ranked),
+        category=next(iter(scores)),
+        category_scores=scores,
         roughness=coarse_roughness(roughness),
         roughness_value=roughness,
         metallic=metallic,
@@ -108,9 +122,28 @@ def measure_attributes(video: MaterialVideo, network: AttributeNetwork | None = 
     )
 
 
+def category_scores(overhead: MaterialVideo, judge: CategoryJudge) -> dict[str, float]:
+    """Probability of each category, largest first. overhead: the 8 frames of the light's circle."""
+    frames, seen = rectify_video(overhead, SIZE)
+    pictures = light_pictures(srgb_from_linear(_filled(frames.clamp(0, 1), seen)))
+    with torch.no_grad():
+        scores = judge(torch.stack([turned_pictures(pictures, k) for k in _LOOKS])).mean(0).softmax(-1)
+    pairs = zip(judge.categories, scores.tolist(), strict=True)
+    return dict(sorted(pairs, key=lambda item: -item[1]))
+
+
 @functools.cache
 def bundled_network() -> AttributeNetwork:
-    return load_attribute_network(Path(str(resources.files("gonio"))) / "weights" / "attributes.safetensors")
+    return load_attribute_network(_weights() / "attributes.safetensors")
+
+
+@functools.cache
+def bundled_judge() -> CategoryJudge:
+    return load_category_judge(_weights() / "category.safetensors")
+
+
+def _weights() -> Path:
+    return Path(str(resources.files("gonio"))) / "weights"
 
 
 def diffuse_colors(overhead: Tensor, trajectory: Trajectory) -> tuple[dict[str, float], dict[str, float]]:

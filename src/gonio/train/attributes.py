@@ -161,6 +161,17 @@ def _detailed_normal(material: PBRMaterial) -> Tensor:
 
 def render_frames(materials: Sequence[PBRMaterial]) -> tuple[Tensor, Tensor]:
     """Rectified frames of materials of one size, display-encoded: [B, 8, S, S, 3] and [B, 4, S, S, 3]."""
+    frames = _rendered(materials, (*OVERHEAD_FRAMES, *ORBIT_FRAMES))
+    return frames[:, : len(OVERHEAD_FRAMES)], frames[:, len(OVERHEAD_FRAMES) :]
+
+
+def render_overhead(materials: Sequence[PBRMaterial]) -> Tensor:
+    """The first of `render_frames` alone: [B, 8, S, S, 3]."""
+    return _rendered(materials, OVERHEAD_FRAMES)
+
+
+def _rendered(materials: Sequence[PBRMaterial], indices: Sequence[int]) -> Tensor:
+    """Frames `indices` of the 17, rectified, display-encoded. [B, F, S, S, 3]"""
     batch = HeightFieldBatch.from_materials(materials)
     size = batch.displacement.shape[-1]
     trajectory = two_phase(17)
@@ -168,12 +179,11 @@ def render_frames(materials: Sequence[PBRMaterial]) -> tuple[Tensor, Tensor]:
     v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
     uv = torch.stack([u, v], -1).reshape(1, -1, 2).expand(batch.batch, -1, -1)
     frames = []
-    for index in (*OVERHEAD_FRAMES, *ORBIT_FRAMES):
+    for index in indices:
         camera, light = trajectory.camera_position[index], trajectory.light_position[index]
         radiance = shade(batch, uv, camera.expand(len(materials), 1, 3), light.expand(len(materials), 1, 3))
         frames.append(srgb_from_linear(radiance).reshape(batch.batch, size, size, 3))
-    stacked = torch.stack(frames, 1)
-    return stacked[:, : len(OVERHEAD_FRAMES)], stacked[:, len(OVERHEAD_FRAMES) :]
+    return torch.stack(frames, 1)
 
 
 def degraded(frames: Tensor, choose: random.Random, generator: torch.Generator) -> Tensor:
