@@ -22,7 +22,8 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, lo
 from gonio.camera import two_phase
 from gonio.color import srgb_from_linear
 from gonio.data.categories import CATEGORIES, FAMILY_CATEGORIES, catalogue_category, family_categories
-from gonio.data.heightfield import HeightFieldBatch, shade
+from gonio.data.clips import rectified_frames
+from gonio.data.heightfield import HeightFieldBatch
 from gonio.data.procedural import sample_material
 from gonio.errors import GonioError
 from gonio.models.attributes import (
@@ -173,17 +174,8 @@ def render_overhead(materials: Sequence[PBRMaterial]) -> Tensor:
 def _rendered(materials: Sequence[PBRMaterial], indices: Sequence[int]) -> Tensor:
     """Frames `indices` of the 17, rectified, display-encoded. [B, F, S, S, 3]"""
     batch = HeightFieldBatch.from_materials(materials)
-    size = batch.displacement.shape[-1]
-    trajectory = two_phase(17)
-    ramp = (torch.arange(size) + 0.5) / size
-    v, u = torch.meshgrid(1 - ramp, ramp, indexing="ij")
-    uv = torch.stack([u, v], -1).reshape(1, -1, 2).expand(batch.batch, -1, -1)
-    frames = []
-    for index in indices:
-        camera, light = trajectory.camera_position[index], trajectory.light_position[index]
-        radiance = shade(batch, uv, camera.expand(len(materials), 1, 3), light.expand(len(materials), 1, 3))
-        frames.append(srgb_from_linear(radiance).reshape(batch.batch, size, size, 3))
-    return torch.stack(frames, 1)
+    trajectory = two_phase(17).subset(list(indices))
+    return srgb_from_linear(rectified_frames(batch, trajectory, batch.displacement.shape[-1]))
 
 
 def degraded(frames: Tensor, choose: random.Random, generator: torch.Generator) -> Tensor:

@@ -75,6 +75,14 @@ _MINI = VideoRecipe(
     validate_every=500,
     loop=LoopSettings(steps=3000, rate=1e-3, muon_rate=5e-3, warmup=100, ema=0.999, precision="bf16"),
 )
+_MINI_PHOTO = replace(
+    _MINI,
+    model="mini-i2v",
+    start="mini-t2v",
+    photos=0.3,
+    drop_text_beside=0.5,
+    loop=replace(_MINI.loop, steps=2000, rate=4e-4, muon_rate=2e-3, warmup=50),
+)
 RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
     "paper-t2v-lora": replace(_PAPER, tuning="lora", loop=replace(_PAPER.loop, ema=0.0)),
@@ -82,23 +90,13 @@ RECIPES: dict[str, VideoRecipe] = {
     # On clips of the source `matsynth`, which tile; --weights: the finetune on `matsynth-all`.
     "paper-tileable": _PAPER,
     "mini-t2v": _MINI,
-    "mini-i2v": replace(
-        _MINI,
-        model="mini-i2v",
-        start="mini-t2v",
-        photos=0.3,
-        drop_text_beside=0.5,
-        loop=replace(_MINI.loop, steps=2000, rate=4e-4, muon_rate=2e-3, warmup=50),
-    ),
+    "mini-i2v": _MINI_PHOTO,
     # Goes on from the bundled result of the two above, on materials it has not seen.
     "mini-more": replace(
-        _MINI,
-        model="mini-i2v",
+        _MINI_PHOTO,
         start="mini-i2v",
         clips=ClipSettings(procedural=2400, repeats=24, seed=1),
-        photos=0.3,
-        drop_text_beside=0.5,
-        loop=replace(_MINI.loop, steps=3000, rate=4e-4, muon_rate=2e-3, warmup=50),
+        loop=replace(_MINI_PHOTO.loop, steps=3000),
     ),
     "smoke": replace(
         _MINI,
