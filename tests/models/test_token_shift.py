@@ -52,3 +52,10 @@ def test_a_model_without_shifts_is_the_class_as_it_is():
     tiny = {**spec.transformer, "num_attention_heads": 1, "attention_head_dim": 12, "num_layers": 1}
     model = diffusers.WanTransformer3DModel(**(tiny | {"ffn_dim": 32, "text_dim": 8, "freq_dim": 8}))
     assert isinstance(model.blocks[0].ffn.net[1], torch.nn.Dropout)
+
+
+def test_its_gradient_is_that_of_finite_differences():
+    shift = TokenShift()
+    shift.grid = (2, 3, 1)
+    hidden = torch.randn(1, 6, SHARE, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(shift, hidden)

@@ -40,9 +40,27 @@ class SmallAttention(WanAttnProcessor):
 def rotated(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary embedding of the first positions. x: [B, n, heads, d]"""
     cosine, sine = rotary[0][:, : x.shape[1], :, 0::2], rotary[1][:, : x.shape[1], :, 1::2]
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], -1)
-    return turned.flatten(-2).type_as(x)
+    real = torch.promote_types(x.dtype, torch.float32)
+    return _Rotated.apply(x, torch.complex(cosine.to(real), sine.to(real)))
+
+
+class _Rotated(torch.autograd.Function):
+    """Pairs of channels as complex numbers, times numbers of length 1: the gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, turn: Tensor) -> Tensor:
+        ctx.save_for_backward(turn)
+        return _turned(x, turn)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (turn,) = ctx.saved_tensors
+        return _turned(gradients[0], turn.conj()), None
+
+
+def _turned(x: Tensor, turn: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.to(turn.real.dtype).unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * turn).flatten(-2).type_as(x)
 
 
 def with_small_attention(transformer: Any, tokens: int) -> Any:

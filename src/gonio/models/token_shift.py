@@ -8,6 +8,7 @@ convolution, without weights or arithmetic. Beyond the border the border's token
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,14 +26,32 @@ class TokenShift(nn.Module):
         self.grid = (0, 0, 0)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        tokens = hidden.unflatten(1, self.grid)
-        part = hidden.shape[-1] // SHARE
-        own = hidden.shape[-1] - part * len(AROUND)
-        parts = [tokens[..., :own]]
-        for number, (row, column) in enumerate(AROUND):
-            channels = tokens[..., own + number * part : own + (number + 1) * part]
-            parts.append(_moved(_moved(channels, row, 2), column, 3))
-        return torch.cat(parts, -1).flatten(1, 3)
+        return _Shifted.apply(hidden, self.grid)
+
+
+class _Shifted(torch.autograd.Function):
+    """Written out with its gradient, the adjoint moves: torch's own fills and adds a tensor a neighbour."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        ctx.grid = grid
+        return _moved_shares(hidden, grid, _moved)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _moved_shares(gradients[0], ctx.grid, _moved_back), None
+
+
+def _moved_shares(hidden: Tensor, grid: tuple[int, int, int], move: Callable[..., Tensor]) -> Tensor:
+    """move(tokens, step, axis) along both axes of the share of each neighbour; the rest stays."""
+    tokens = hidden.unflatten(1, grid)
+    result = tokens.clone(memory_format=torch.contiguous_format)
+    part = hidden.shape[-1] // SHARE
+    own = hidden.shape[-1] - part * len(AROUND)
+    for number, (row, column) in enumerate(AROUND):
+        channels = slice(own + number * part, own + (number + 1) * part)
+        result[..., channels] = move(move(tokens[..., channels], row, 2), column, 3)
+    return result.flatten(1, 3)
 
 
 def _moved(tokens: Tensor, step: int, axis: int) -> Tensor:
@@ -43,6 +62,19 @@ def _moved(tokens: Tensor, step: int, axis: int) -> Tensor:
     if step > 0:
         return torch.cat([tokens.narrow(axis, 1, count - 1), tokens.narrow(axis, count - 1, 1)], axis)
     return torch.cat([tokens.narrow(axis, 0, 1), tokens.narrow(axis, 0, count - 1)], axis)
+
+
+def _moved_back(gradient: Tensor, step: int, axis: int) -> Tensor:
+    """The adjoint of `_moved`: the border's token was read twice, the opposite border's not at all."""
+    count = gradient.shape[axis]
+    if step == 0 or count == 1:
+        return gradient
+    result = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+    to, source, border = (1, 0, count - 1) if step > 0 else (0, 1, 0)
+    result.narrow(axis, to, count - 1).copy_(gradient.narrow(axis, source, count - 1))
+    result.narrow(axis, count - 1 - border, 1).zero_()
+    result.narrow(axis, border, 1).add_(gradient.narrow(axis, border, 1))
+    return result
 
 
 def with_token_shift(transformer: Any) -> Any:
