@@ -2,10 +2,9 @@
 
 `scratch` is the paper's baseline: random MLPs and textures. `optimize` starts from the universal MLPs, keeps
 them close with a small learning rate, and looks for latents in the coordinates in which the universal latents
-are a standard normal, with that normal as their prior. `refine` goes on from there with a teacher's second
-opinion: two reconstructions that agree on the frames differ where there are none, and the mean of both is
-nearer to the truth than either. A last level learns that mean at random views and lights, and the frames
-beside it.
+are a standard normal, with that normal as their prior. `refine` makes a short such fit, and then goes on from
+a teacher's textures and MLPs instead, with the fit as a second opinion: a last level learns what both say
+at random views and lights (`opinions`), and the frames beside it.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from gonio.blocks import BLOCK, for_each_block, whole_blocks, worker_count
-from gonio.camera import random_places
 from gonio.color import log_decode, srgb_from_linear
-from gonio.errors import GonioError
+from gonio.errors import GonioError, UsageError
 from gonio.material_video import MaterialVideo
 from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance, log_value
 from gonio.reconstruct.checkpoint import (
@@ -36,8 +34,8 @@ from gonio.reconstruct.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from gonio.reconstruct.observations import Batch, Observations, joined, observe
-from gonio.reconstruct.plane import geometry_at
+from gonio.reconstruct.observations import Observations, joined, observe
+from gonio.reconstruct.opinions import Opinions
 from gonio.reconstruct.universal import LatentSpace, load_universal
 
 
@@ -45,7 +43,7 @@ from gonio.reconstruct.universal import LatentSpace, load_universal
 class Level:
     """One step of the coarse-to-fine schedule. size: texels per side; batch: observations a step.
 
-    imagined: share of the batch that is not observed, but the mean of two opinions: see `Fit.opinions`.
+    imagined: share of the batch that is not observed, but what two opinions say: see `opinions`.
     """
 
     size: int
@@ -62,7 +60,8 @@ class FitSettings:
     prior weighs the mean square of the whitened latents against the mean square log error. robust: above 0,
     errors much larger than this count for less than their square (Cauchy): frames that disagree do not pull
     the others along. effort scales the number of steps. final_rate is the fraction of the rates left at the
-    end of each level. blend_steps: of the last level, which listens to a teacher; 0 for none.
+    end of each level. blend_steps: of the last level, which goes on from a teacher; 0 for none. Its decoder
+    has the rate blend_decoder_rate, higher because what is imagined holds it.
     """
 
     universal: bool = True
@@ -81,6 +80,7 @@ class FitSettings:
     coarse_batch: int = 8192
     fine_batch: int = 32768
     blend_steps: int = 0
+    blend_decoder_rate: float = 1e-3
 
     def levels(self, size: int) -> list[Level]:
         """The schedule for a texture of `size` texels per side."""
@@ -120,16 +120,17 @@ class Progress:
 class Fit:
     """The state of a running fit: whitened latents, decoder, their optimizers, the place in the schedule.
 
-    opinions: what a level with imagined observations learns the mean of: the teacher, and the fit itself as
-    it was when the level began.
+    opinions: of the teacher, and of the fit itself as it was when the level with imagined observations began.
     """
 
     def __init__(self, settings: FitSettings, size: int, teacher: NeuralMaterial | None = None) -> None:
         if (teacher is not None) != (settings.blend_steps > 0):
             raise GonioError("fit: a teacher and settings with blend_steps go together; give both or none")
+        if teacher is not None:
+            _check_teacher(teacher, settings.decoder, size)
         self.settings, self.teacher = settings, teacher
         self.levels = settings.levels(size)
-        self.opinions: tuple[NeuralMaterial, ...] = ()
+        self.opinions: Opinions | None = None
         torch.manual_seed(settings.seed)
         if settings.universal:
             universal = load_universal(settings.decoder)
@@ -161,9 +162,21 @@ class Fit:
         self.level, self.step = level, 0
         if self.code.shape[0] != self.levels[level].size:
             self.code = enlarge(self.code.detach(), self.levels[level].size)
-        if self.levels[level].imagined and self.teacher is not None:
-            self.opinions = (self.teacher, self.material())
         self.new_optimizers()
+
+    def listen(self, observations: Observations) -> None:
+        """Go on from the teacher, around whose latents the prior lies then, with both opinions in mind."""
+        assert self.teacher is not None
+        self._follow(Opinions.weighed(self.teacher, self.material(), observations))
+        self.code = torch.zeros_like(self.code.detach())
+        self.new_optimizers()
+
+    def _follow(self, opinions: Opinions) -> None:
+        self.opinions = opinions
+        teacher = opinions.teacher
+        self.decoder = _copied(teacher.decoder)
+        latents = torch.cat([teacher.T_off, teacher.T_rgb], -1).detach()
+        self.space = LatentSpace(mean=latents, basis=self.space.basis)
 
     @property
     def done_steps(self) -> int:
@@ -187,18 +200,14 @@ class Fit:
         tensors |= {f"decoder.{k}": v for k, v in self.decoder.state_dict().items()}
         for name, optimizer in self._optimizers():
             tensors |= optimizer_tensors(name, optimizer)
-        if self.opinions:
-            tensors |= {f"opinion.{k}": v for k, v in self.opinions[1].state_dict().items()}
-        return tensors
+        return tensors | (self.opinions.state() if self.opinions else {})
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.level, self.step = (int(n) for n in tensors["where"])
         self.code = tensors["code"].clone()
+        if "own_share" in tensors and self.teacher is not None:
+            self._follow(Opinions.restored(self.teacher, self.material(), tensors))
         self.decoder.load_state_dict(decoder_weights(tensors))
-        if self.levels[self.level].imagined and self.teacher is not None:
-            own = self.material()
-            own.load_state_dict({k: tensors[f"opinion.{k}"] for k in own.state_dict()})
-            self.opinions = (self.teacher, own)
         self.new_optimizers()
         for name, optimizer in self._optimizers():
             restore_optimizer(name, optimizer, tensors)
@@ -220,8 +229,8 @@ class Fit:
         imagined = round(level.batch * level.imagined)
         chosen = torch.randint(observations.count, (level.batch - imagined,), generator=generator)
         batch = observations.batch(chosen, self.decoder.spec.gain)
-        if imagined:
-            batch = joined(batch, self.imagined(imagined, generator))
+        if imagined and self.opinions:
+            batch = joined(batch, self.opinions.imagined(imagined, generator))
         T_off, T_rgb = self.textures()
         T_off.requires_grad_(True), T_rgb.requires_grad_(True)
         parameters = list(self.decoder.parameters())
@@ -267,30 +276,27 @@ class Fit:
         self.code.grad = gradient + (2 * settings.prior / self.code.numel()) * self.code.detach()
         rate = self.rate()
         self.code_optimizer.param_groups[0]["lr"] = settings.texture_rate * rate
-        self.decoder_optimizer.param_groups[0]["lr"] = settings.decoder_rate * rate
+        decoder_rate = settings.blend_decoder_rate if imagined else settings.decoder_rate
+        self.decoder_optimizer.param_groups[0]["lr"] = decoder_rate * rate
         self.code_optimizer.step()
         self.decoder_optimizer.step()
         self.step += 1
         return loss, display
-
-    @torch.no_grad()
-    def imagined(self, count: int, generator: torch.Generator) -> Batch:
-        """What the opinions say on average, in the log domain, of random points, views and lights."""
-        uv = torch.rand(count, 2, generator=generator)
-        at = geometry_at(uv, *(random_places((count,), generator) for _ in range(2)))
-
-        def mean(start: int, stop: int) -> Tensor:
-            points = (at.uv[start:stop], at.wi[start:stop], at.wo[start:stop])
-            said = [log_value(m.decoder, m.T_off, m.T_rgb, *points) for m in self.opinions]
-            return torch.stack(said).mean(0)
-
-        return Batch(uv=at.uv, wi=at.wi, wo=at.wo, target=torch.cat(for_each_block(count, mean)))
 
     def _error(self, difference: Tensor) -> Tensor:
         """The summed loss of differences in the log domain."""
         scale = self.settings.robust
         square = difference.square()
         return (scale**2 * torch.log1p(square / scale**2) if scale else square).sum()
+
+
+def _check_teacher(teacher: NeuralMaterial, decoder: str, size: int) -> None:
+    """The fit goes on with the teacher's textures and MLPs, so they must be what is asked for."""
+    found = f"{teacher.spec.hidden_width}x{teacher.spec.hidden_layers}"
+    if found != decoder:
+        raise UsageError(f"the reconstruction model makes {found} materials, which refine goes on from")
+    if tuple(teacher.resolution) != (size, size):
+        raise GonioError(f"fit: a teacher of {teacher.resolution} texels for a fit of {size}")
 
 
 def _copied(decoder: Decoder) -> Decoder:
@@ -377,6 +383,8 @@ def _run(
     while state.level < len(state.levels):
         level = state.levels[state.level]
         observations = observe(video, level.shrink)
+        if level.imagined and state.opinions is None:
+            state.listen(observations)
         while state.step < level.steps:
             loss, display = state.advance(observations)
             if report is not None:
