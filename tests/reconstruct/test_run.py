@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from gonio.camera import cross_joined, two_phase
+from gonio.errors import UsageError
 from gonio.material_video import MaterialVideo
-from gonio.reconstruct.run import chosen_method
+from gonio.reconstruct.run import Reconstruction, chosen_method, reconstruct_shown
 
 
 def video(trajectory, side=16, **provenance) -> MaterialVideo:
@@ -36,3 +37,14 @@ def test_the_method_follows_from_origin_trajectory_and_size(trajectory, side, pr
 def test_a_resolution_that_was_asked_for_counts():
     assert chosen_method(video(two_phase(17)), 20) == "optimize"
     assert chosen_method(video(two_phase(17), 20), 32) == "refine"
+
+
+def test_a_decoder_that_was_asked_for_counts():
+    assert chosen_method(video(two_phase(17)), decoder="64x4") == "refine"
+    assert chosen_method(video(two_phase(17)), decoder="32x2") == "optimize"
+
+
+@pytest.mark.parametrize("method", ["lrm", "refine"])
+def test_a_model_makes_no_materials_for_another_decoder(method):
+    with pytest.raises(UsageError, match="64x4 decoder"):
+        reconstruct_shown(video(two_phase(17)), Reconstruction(method=method, decoder="32x2"))

@@ -41,7 +41,7 @@ class EvaluateReconstruction:
     out: Path
     """JSON file to write."""
     method: Literal["lrm", "refine", "optimize", "scratch"] = "optimize"
-    """lrm: one pass of the reconstruction model; refine: that and a short fit; optimize: a fit from the
+    """lrm: one pass of the reconstruction model; refine: goes on from its result; optimize: a fit from the
     universal decoder; scratch: from random numbers."""
     model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Reconstruction model made by gonio train lrm; the bundled one when left out."""

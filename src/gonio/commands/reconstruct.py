@@ -29,17 +29,19 @@ class Reconstruct:
     out: Path
     """Material file to write, .safetensors."""
     method: Literal["auto", "lrm", "refine", "optimize", "scratch"] = "auto"
-    """lrm: one pass of the reconstruction model; optimize: a fit from the universal decoder; refine: a fit
-    that listens to the model, the best; scratch: from random numbers; auto: lrm for generated videos, else
-    refine where the model knows the trajectory."""
+    """lrm: one pass of the reconstruction model; optimize: a fit from the universal decoder; refine: goes on
+    from the model's result with a fit's opinion, the best; scratch: from random numbers; auto: lrm for
+    generated videos, else refine where the model knows the trajectory."""
     model: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Reconstruction model made by gonio train lrm; the bundled one when left out."""
     tileable: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
     """lrm and refine: let the textures tile; the model's convolutions wrap around."""
     views: Annotated[Literal[17, 81] | None, arg(metavar="{17,81}", help_behavior_hint="")] = None
     """Use this many frames of an 81-frame video; all when left out."""
-    decoder: Literal["64x4", "32x2"] = "64x4"
-    """Width x hidden layers of the two MLPs."""
+    decoder: Annotated[Literal["64x4", "32x2"] | None, arg(metavar="{64x4,32x2}", help_behavior_hint="")] = (
+        None
+    )
+    """Width x hidden layers of the two MLPs; 64x4, or the model's, when left out."""
     resolution: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """Texels per side; the frames' shorter side when left out."""
     seed: int = 0
@@ -61,7 +63,9 @@ class Reconstruct:
         video = chosen_views(load_material_video(self.video), self.views)
         make_folder(self.out.parent)
         how = Reconstruction(
-            method=chosen_method(video, self.resolution) if self.method == "auto" else self.method,
+            method=chosen_method(video, self.resolution, self.decoder)
+            if self.method == "auto"
+            else self.method,
             size=self.resolution,
             decoder=self.decoder,
             seed=self.seed,

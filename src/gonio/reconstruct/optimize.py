@@ -24,7 +24,7 @@ from torch.nn.functional import grid_sample
 
 from gonio.blocks import BLOCK, for_each_block, whole_blocks, worker_count
 from gonio.color import log_decode, srgb_from_linear
-from gonio.errors import GonioError, UsageError
+from gonio.errors import GonioError
 from gonio.material_video import MaterialVideo
 from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, Provenance, log_value
 from gonio.reconstruct.checkpoint import (
@@ -126,8 +126,8 @@ class Fit:
     def __init__(self, settings: FitSettings, size: int, teacher: NeuralMaterial | None = None) -> None:
         if (teacher is not None) != (settings.blend_steps > 0):
             raise GonioError("fit: a teacher and settings with blend_steps go together; give both or none")
-        if teacher is not None:
-            _check_teacher(teacher, settings.decoder, size)
+        if teacher is not None and tuple(teacher.resolution) != (size, size):
+            raise GonioError(f"fit: a teacher of {teacher.resolution} texels for a fit of {size}")
         self.settings, self.teacher = settings, teacher
         self.levels = settings.levels(size)
         self.opinions: Opinions | None = None
@@ -288,15 +288,6 @@ class Fit:
         scale = self.settings.robust
         square = difference.square()
         return (scale**2 * torch.log1p(square / scale**2) if scale else square).sum()
-
-
-def _check_teacher(teacher: NeuralMaterial, decoder: str, size: int) -> None:
-    """The fit goes on with the teacher's textures and MLPs, so they must be what is asked for."""
-    found = f"{teacher.spec.hidden_width}x{teacher.spec.hidden_layers}"
-    if found != decoder:
-        raise UsageError(f"the reconstruction model makes {found} materials, which refine goes on from")
-    if tuple(teacher.resolution) != (size, size):
-        raise GonioError(f"fit: a teacher of {teacher.resolution} texels for a fit of {size}")
 
 
 def _copied(decoder: Decoder) -> Decoder:

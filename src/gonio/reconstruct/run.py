@@ -60,7 +60,7 @@ class Reconstruction:
 
     method: Method = "optimize"
     size: int | None = None
-    decoder: str = "64x4"
+    decoder: str | None = None
     seed: int = 0
     effort: float = 1.0
     model: Path | None = None
@@ -72,15 +72,16 @@ class Reconstruction:
         fit = _FITS.get(self.method)
         if fit is None:
             return None
-        return replace(fit, decoder=self.decoder, seed=self.seed, effort=fit.effort * self.effort)
+        decoder = self.decoder or fit.decoder
+        return replace(fit, decoder=decoder, seed=self.seed, effort=fit.effort * self.effort)
 
 
-def chosen_method(video: MaterialVideo, size: int | None = None) -> Method:
+def chosen_method(video: MaterialVideo, size: int | None = None, decoder: str | None = None) -> Method:
     """What suits a video: "lrm" if a model made it, else "refine" where the reconstruction model can help:
-    where it knows the trajectory and makes textures of this size."""
+    where it knows the trajectory and makes textures of this size for this decoder."""
     spec = lrm.find_lrm("mini-lrm")
     side = size or min(video.frames.shape[1:3])
-    if side % spec.stride or not lrm.has_frames_for(spec, video):
+    if decoder not in (None, spec.decoder) or side % spec.stride or not lrm.has_frames_for(spec, video):
         return "optimize"
     return "lrm" if video.provenance.get("model") else "refine"
 
@@ -105,6 +106,12 @@ def reconstruct_shown(
             video, how.settings, size=how.size, checkpoint=checkpoint, provenance=provenance, title=title
         )
     model = _model(how.model)
+    if how.decoder not in (None, model.spec.decoder):
+        raise UsageError(
+            f"{how.method} makes materials with its model's {model.spec.decoder} decoder; "
+            f"leave --decoder {how.decoder} out, or take --method optimize"
+        )
+    how = replace(how, decoder=model.spec.decoder)
     found = lrm.reconstruct(model, video, size=how.size, periodic=how.tileable, provenance=provenance)
     if how.settings is None:
         return found, input_psnr(found, video)
@@ -176,7 +183,7 @@ def provenance_of(video: MaterialVideo, path: Path, how: Reconstruction) -> Prov
         value = video.provenance.get(key)
         return value if isinstance(value, str) and value else None
 
-    made_with = {"optimize": f"universal-{how.decoder}", "scratch": None}
+    made_with = {"optimize": f"universal-{how.decoder or OPTIMIZE.decoder}", "scratch": None}
     return Provenance(
         name=text("name") or path.resolve().stem,
         source=text("original") or text("source") or path.resolve().name,
