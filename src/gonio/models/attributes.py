@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -21,6 +20,7 @@ from torch.nn.functional import relu
 from gonio import media
 from gonio.color import luminance
 from gonio.errors import GonioError
+from gonio.models.weight_files import read_small
 
 SCHEMA = 1
 LIGHTS = 8  # overhead frames, light every 45 degrees
@@ -136,17 +136,7 @@ def save_attribute_network(path: Path, network: AttributeNetwork, provenance: di
 
 def load_attribute_network(path: Path) -> AttributeNetwork:
     """A network's file, ready to evaluate; every key and shape must fit. Raises GonioError."""
-    if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-        raise GonioError(f"{path}: no file of at most {MAX_FILE_BYTES >> 20} MiB; install gonio again")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise GonioError(f"{path}: not a readable safetensors file ({error})") from None
-    if metadata.get("schema") != f"gonio-attributes/{SCHEMA}":
-        found = metadata.get("schema")
-        raise GonioError(f"{path}: schema {found!r}, expected gonio-attributes/{SCHEMA}")
+    metadata, tensors = read_small(path, f"gonio-attributes/{SCHEMA}", MAX_FILE_BYTES)
     try:
         fields = json.loads(metadata["spec"])
         words, widths = tuple(fields.pop("categories")), tuple(fields.pop("widths"))

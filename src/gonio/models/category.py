@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -21,7 +20,7 @@ from gonio import media
 from gonio.errors import GonioError
 from gonio.models.attributes import LIGHTS
 from gonio.models.efficientnet_lite import FEATURES, EfficientNetLite
-from gonio.models.weight_files import require_shapes
+from gonio.models.weight_files import read_small, require_shapes
 
 SCHEMA = 1
 SIZE = 192  # pixels a side of the pictures
@@ -93,24 +92,15 @@ def save_category_judge(path: Path, judge: CategoryJudge, provenance: dict[str, 
 
 def load_category_judge(path: Path) -> CategoryJudge:
     """A judge's file, ready to evaluate; every key and shape must fit. Raises GonioError."""
-    if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-        raise GonioError(f"{path}: no file of at most {MAX_FILE_BYTES >> 20} MiB; install gonio again")
-    try:
-        with safe_open(path, "pt") as file:
-            judge = CategoryJudge(_categories(path, file.metadata() or {}))
-            expected = {name: tuple(value.shape) for name, value in judge.state_dict().items()}
-            names = list(file.keys())
-            require_shapes(path, {n: tuple(file.get_slice(n).get_shape()) for n in names}, expected)
-            judge.load_state_dict({name: file.get_tensor(name).float() for name in names})
-    except (SafetensorError, OSError) as error:
-        raise GonioError(f"{path}: not a readable safetensors file ({error})") from None
+    metadata, tensors = read_small(path, f"gonio-category/{SCHEMA}", MAX_FILE_BYTES)
+    judge = CategoryJudge(_categories(path, metadata))
+    expected = {name: tuple(value.shape) for name, value in judge.state_dict().items()}
+    require_shapes(path, {name: tuple(value.shape) for name, value in tensors.items()}, expected)
+    judge.load_state_dict({name: value.float() for name, value in tensors.items()})
     return judge.eval().requires_grad_(False)
 
 
 def _categories(path: Path, metadata: dict[str, str]) -> list[str]:
-    found = metadata.get("schema")
-    if found != f"gonio-category/{SCHEMA}":
-        raise GonioError(f"{path}: schema {found!r}, expected gonio-category/{SCHEMA}")
     try:
         words = json.loads(metadata["categories"])
     except (KeyError, ValueError, RecursionError):

@@ -76,6 +76,21 @@ def open_weights(path: Path) -> Weights:
     return Weights(files=files, shapes=shapes, read=lambda name: handles[name].get_tensor(name))
 
 
+def read_small(path: Path, schema: str, limit: int) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and tensors of one of Gonio's own files of at most `limit` bytes and of this schema."""
+    if not path.is_file() or path.stat().st_size > limit:
+        raise GonioError(f"{path}: no file of at most {limit >> 20} MiB; install gonio again")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise GonioError(f"{path}: not a readable safetensors file ({error})") from None
+    if metadata.get("schema") != schema:
+        raise GonioError(f"{path}: schema {metadata.get('schema')!r}, expected {schema}")
+    return metadata, tensors
+
+
 def _weights_in(folder: Path) -> Path:
     for pattern in ("*.safetensors.index.json", "*.safetensors"):
         found = sorted(folder.glob(pattern))

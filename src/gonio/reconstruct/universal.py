@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from gonio import media
 from gonio.errors import GonioError, UsageError
+from gonio.models.weight_files import read_small
 from gonio.neural_material import Decoder, MaterialSpec
 from gonio.reconstruct.checkpoint import decoder_weights
 
 SCHEMA = 1
+MAX_FILE_BYTES = 16 << 20
 DECODERS = ("64x4", "32x2")
 
 
@@ -72,15 +73,7 @@ def save_universal(path: Path, universal: UniversalDecoder) -> None:
 
 def read_universal(path: Path) -> UniversalDecoder:
     """A universal decoder's file; every key and shape must fit."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise GonioError(f"{path}: not a readable safetensors file ({error})") from None
-    if metadata.get("schema") != f"gonio-universal-decoder/{SCHEMA}":
-        found = metadata.get("schema")
-        raise GonioError(f"{path}: schema {found!r}, expected gonio-universal-decoder/{SCHEMA}")
+    metadata, tensors = read_small(path, f"gonio-universal-decoder/{SCHEMA}", MAX_FILE_BYTES)
     try:
         spec = MaterialSpec(**json.loads(metadata["spec"]))
         provenance = json.loads(metadata.get("provenance", "{}"))
