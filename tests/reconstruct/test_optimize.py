@@ -272,7 +272,7 @@ def test_the_last_level_leads_from_the_teacher_towards_the_fit():
     alone = fit(video, dataclasses.replace(settings, blend_steps=0))
     taught = fit(video, settings, teacher=teacher())
     between = apart(alone, teacher())
-    assert apart(taught, teacher()) < 0.9 * between
+    assert 0.1 * between < apart(taught, teacher()) < 0.6 * between
     assert apart(taught, alone) < 0.9 * between
 
 

@@ -16,7 +16,7 @@ from gonio.blocks import for_each_block
 from gonio.camera import random_places
 from gonio.neural_material import NeuralMaterial, log_value
 from gonio.reconstruct.observations import Batch, Observations
-from gonio.reconstruct.plane import geometry_at
+from gonio.reconstruct.plane import Geometry, geometry_at
 
 # Of the observations, to measure an opinion's error on.
 SAMPLE = 20_000
@@ -37,11 +37,12 @@ class Opinions:
         """Each counts for the inverse of its mean square log error on the frames, the fit's taken double."""
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randint(observations.count, (SAMPLE,), generator=generator)
-        theirs, ours = (
-            float((_said(m, batch) - batch.target).square().mean())
-            for m in (teacher, own)
-            for batch in [observations.batch(chosen, m.spec.gain)]
-        )
+
+        def error(material: NeuralMaterial) -> float:
+            batch = observations.batch(chosen, material.spec.gain)
+            return float((_said(material, batch) - batch.target).square().mean())
+
+        theirs, ours = error(teacher), error(own)
         share = theirs / max(theirs + UNDERSTATED * ours, 1e-12)
         return Opinions(teacher=teacher, own=own, own_share=share)
 
@@ -50,8 +51,7 @@ class Opinions:
         """Their weighted mean, in the log domain, at random points, views and lights."""
         uv = torch.rand(count, 2, generator=generator)
         at = geometry_at(uv, *(random_places((count,), generator) for _ in range(2)))
-        batch = Batch(uv=at.uv, wi=at.wi, wo=at.wo, target=torch.empty(count, 3))
-        target = torch.lerp(_said(self.teacher, batch), _said(self.own, batch), self.own_share)
+        target = torch.lerp(_said(self.teacher, at), _said(self.own, at), self.own_share)
         return Batch(uv=at.uv, wi=at.wi, wo=at.wo, target=target)
 
     def state(self) -> dict[str, Tensor]:
@@ -67,11 +67,11 @@ class Opinions:
 
 
 @torch.no_grad()
-def _said(material: NeuralMaterial, batch: Batch) -> Tensor:
-    """Log-encoded values of a batch's places. [N, 3]"""
+def _said(material: NeuralMaterial, at: Batch | Geometry) -> Tensor:
+    """Log-encoded values at points under their views and lights. [N, 3]"""
 
     def part(start: int, stop: int) -> Tensor:
-        uv, wi, wo = (t[start:stop] for t in (batch.uv, batch.wi, batch.wo))
+        uv, wi, wo = (t[start:stop] for t in (at.uv, at.wi, at.wo))
         return log_value(material.decoder, material.T_off, material.T_rgb, uv, wi, wo)
 
-    return torch.cat(for_each_block(len(batch.uv), part))
+    return torch.cat(for_each_block(len(at.uv), part))
