@@ -117,3 +117,12 @@ def test_a_damaged_shard_is_named_with_its_cure(cache):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(GonioError, match="00000.safetensors: damaged clips .* remove the file"):
         make_pool(replace(SETTINGS, procedural=2))
+
+
+def test_a_pool_of_plain_materials_is_shown_upright_only(cache):
+    plain = make_pool(replace(SETTINGS, plain=True))
+    turns = [turns for turns, _, _ in plain.symmetries]
+    mirrored = [mirrored for _, mirrored, _ in plain.symmetries]
+    assert turns == [0, 0] and mirrored == [False, True]
+    assert len(make_pool(SETTINGS).symmetries) > 2
+    assert not torch.equal(plain.clip(0), make_pool(SETTINGS).clip(0))

@@ -116,6 +116,38 @@ def test_tiles_meet_without_a_seam() -> None:
     assert max(min(ratios) for ratios in found.values()) <= 1.25, found
 
 
+def _middle_of_joints(material: PBRMaterial) -> Tensor:
+    """How dark the upper and the lower border are beside all rows: 0 where a joint runs along them."""
+    rows = material.height.mean(1)
+    return torch.stack((rows[0], rows[-1])).mean() / rows.mean()
+
+
+def test_a_plain_layout_begins_at_the_corner() -> None:
+    def joints(plain: bool) -> float:
+        walls = [sample_material(s, family="brick", resolution=96, plain=plain) for s in range(6)]
+        return float(torch.stack([_middle_of_joints(wall) for wall in walls]).mean())
+
+    assert joints(plain=True) < 0.6 * joints(plain=False)
+
+
+def test_plain_numbers_come_from_a_part_of_their_range() -> None:
+    draw, whole = Draw("plain", 8, plain=True), Draw("whole", 8)
+    draw.simplify()
+    assert {draw.even(4, 16) for _ in range(200)} == {4, 6, 8, 10}
+    assert {whole.even(4, 16) for _ in range(400)} == set(range(4, 17, 2))
+    found = [draw.log_uniform(1.0, 100.0) for _ in range(200)]
+    assert 100**0.1 <= min(found) < 100**0.15 and 100**0.45 < max(found) <= 100**0.5
+
+
+def test_a_plain_material_is_in_range_and_without_age() -> None:
+    for name in FAMILIES:
+        material = sample_material(5, family=name, resolution=48, plain=True)
+        assert bool(_maps(material).isfinite().all()) and float(material.height.max()) == 1.0, name
+        assert not {"dirty", "dusty", "stained", "mossy", "faded"} & set(
+            material.metadata["attributes"]["adjectives"]
+        ), name
+
+
 def test_elements_are_periodic() -> None:
     draw = Draw("periodic", 50)
     for shift_u, shift_v in ((1.0, 0.0), (0.0, 1.0), (-1.0, 2.0)):

@@ -71,6 +71,23 @@ def test_every_variant_of_every_clip_has_captions_of_its_own(cache, pool):
     assert len(set(captions)) > len(cache)
 
 
+def test_variants_of_a_clip_are_not_the_same_twice(pool, tmp_path):
+    shown = []
+    pool_cache(
+        pool,
+        tmp_path,
+        spec=SPEC,
+        settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
+        variants=len(pool.symmetries),
+        seed=0,
+        exclude=(),
+        encode_video=lambda frames: (shown.append(frames), torch.zeros(96, 1, 4, 4))[1],
+        encode_text=lambda text: torch.zeros(2, 384),
+    )
+    first = shown[: len(pool.symmetries)]
+    assert len({frames.numpy().tobytes() for frames in first}) == len(pool.symmetries)
+
+
 def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
     excluded = [caption for record in cache.records for caption in record["captions"]]
     again = pool_cache(
@@ -264,6 +281,7 @@ def test_the_papers_numbers():
 
 def test_a_training_that_goes_on_keeps_what_the_model_knows_of_photos():
     recipe = RECIPES["mini-more"]
+    assert RECIPES["mini-plain"].start == RECIPES["mini-plain"].model == recipe.model
     spec = find_spec(recipe.model)
     assert spec.task == "image" and recipe.start == recipe.model
     photo = video_run._start(recipe, spec, None).patch_embedding.weight[:, SPEC.transformer["in_channels"] :]

@@ -41,7 +41,8 @@ MAP_SIZE = 512  # pixels per side to which real maps are brought first
 class ClipSettings:
     """What a pool holds: `procedural` materials, and real maps `repeats` times each, cropped and turned anew.
 
-    resolution: texels per side. frames: of the two-phase trajectory.
+    resolution: texels per side. frames: of the two-phase trajectory. plain: procedural materials at their
+    simplest and upright, which a small model learns sooner.
     """
 
     procedural: int = 2000
@@ -49,6 +50,7 @@ class ClipSettings:
     frames: int = 17
     seed: int = 0
     repeats: int = 8
+    plain: bool = False
 
 
 def texel_centers(size: int) -> Tensor:
@@ -120,7 +122,9 @@ class ClipPool:
 
     @functools.cached_property
     def symmetries(self) -> list[tuple[int, bool, list[int]]]:
-        return symmetries(self.trajectory)
+        """Those a clip of the pool may be shown under: of plain materials, those that leave them upright."""
+        found = symmetries(self.trajectory)
+        return [symmetry for symmetry in found if symmetry[0] == 0] if self.settings.plain else found
 
     def material(self, index: int) -> PBRMaterial:
         """The material that a clip shows, made again."""
@@ -173,12 +177,12 @@ def _jobs(settings: ClipSettings, folders: Sequence[Path]) -> Iterator[Job]:
     for index in range(settings.procedural):
         if index % every == every - 1 and real:
             yield real.pop(0)
-        yield functools.partial(_procedural, settings.seed * 1_000_003 + index, settings.resolution)
+        yield functools.partial(_procedural, settings.seed * 1_000_003 + index, settings)
     yield from real
 
 
-def _procedural(seed: int, resolution: int) -> tuple[PBRMaterial, dict[str, Any]]:
-    material = sample_material(seed, resolution=resolution)
+def _procedural(seed: int, settings: ClipSettings) -> tuple[PBRMaterial, dict[str, Any]]:
+    material = sample_material(seed, resolution=settings.resolution, plain=settings.plain)
     notes = material.metadata
     record = {"name": material.name, "attributes": notes["attributes"], "licence": notes["licence"]}
     return material, record

@@ -42,11 +42,12 @@ def pool_cache(
     """
     known = open_cache(out, settings, encode_text)
     for index, record in enumerate(pool.records):
+        draw = torch.Generator().manual_seed(hash_seed("variant", seed, index))
+        order = torch.randperm(len(pool.symmetries), generator=draw).tolist()
         for variant in range(variants):
             name = f"{index:05d}_{variant}"
             if name not in known:
-                draw = torch.Generator().manual_seed(hash_seed("variant", seed, index, variant))
-                symmetry = pool.symmetries[int(torch.randint(len(pool.symmetries), (), generator=draw))]
+                symmetry = pool.symmetries[order[variant % len(order)]]
                 clip = transformed(pool.clip(index), symmetry).float().div(255)
                 tensors = {"latents": encode_video(clip)}
                 if photo is not None and _gets_photo(seed, name, photos):

@@ -98,6 +98,13 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=2400, repeats=24, seed=1),
         loop=replace(_MINI_PHOTO.loop, steps=3000),
     ),
+    # Goes on from that one, on materials of which every kind is easily told.
+    "mini-plain": replace(
+        _MINI_PHOTO,
+        start="mini-i2v",
+        clips=ClipSettings(procedural=2000, repeats=8, seed=2, plain=True),
+        loop=replace(_MINI_PHOTO.loop, steps=3000, rate=6e-4, muon_rate=3e-3),
+    ),
     "smoke": replace(
         _MINI,
         batch=2,

@@ -55,28 +55,29 @@ def sample_material(
     color: str | None = None,
     roughness_class: str | None = None,
     metallic: bool | None = None,
+    plain: bool = False,
 ) -> PBRMaterial:
     """One tileable material [resolution, resolution], the same for the same arguments on every run.
 
-    What is left None is drawn. A seed looks the same at every resolution. metadata["attributes"] says
+    What is left None is drawn. plain: the family at its simplest and upright, of few and large elements that
+    begin at the corner, without age. A seed looks the same at every resolution. metadata["attributes"] says
     what was measured on the finished maps.
     Raises UsageError for unknown names and for colours a metal or a dielectric cannot have.
     """
     _check_request(family, resolution, color, roughness_class, metallic)
     supersampling = math.ceil(_WORKING_RESOLUTION / resolution)
     name = family or random.Random(f"gonio-family-{seed}").choice(tuple(FAMILIES))
-    draw = Draw(f"gonio-material-{seed}-{name}", resolution * supersampling)
+    draw = Draw(f"gonio-material-{seed}-{name}", resolution * supersampling, plain=plain)
     kind = FAMILIES[name]
     style = _draw_style(draw, kind, color, roughness_class, metallic)
+    if plain:
+        draw.simplify()
     surface = kind.generate(draw, style)
-    if draw.chance(kind.weathering):
-        surface = weather(draw, surface)
-    if draw.chance(_UNRELATED_HEIGHT):
-        frequency = draw.log_uniform(2.0, 30.0)
-        bumps = noise(draw, frequency, slope=draw.uniform(2.0, 4.0))
-        surface = replace(surface, height=bumps, relief=min(surface.relief, 0.2 / frequency))
+    if not plain:
+        surface = _disturbed(draw, kind, surface)
     maps = _pooled(surface, style, supersampling)
-    maps = _oriented(draw, maps)
+    if not plain:
+        maps = _oriented(draw, maps)
     metal = _metallic_kept(maps["metallic"].clamp(0.0, 1.0), style.metallic)
     target = style.roughness if roughness_class is not None else None
     rough = _roughness_kept(maps["roughness"], target)
@@ -174,6 +175,17 @@ def _draw_style(
     return Style(
         color=color or drawn, second_color=second, roughness=draw.uniform(low, high), metallic=is_metal
     )
+
+
+def _disturbed(draw: Draw, kind: Family, surface: Surface) -> Surface:
+    """Aged as often as the family is; now and then with a height of its own."""
+    if draw.chance(kind.weathering):
+        surface = weather(draw, surface)
+    if draw.chance(_UNRELATED_HEIGHT):
+        frequency = draw.log_uniform(2.0, 30.0)
+        bumps = noise(draw, frequency, slope=draw.uniform(2.0, 4.0))
+        surface = replace(surface, height=bumps, relief=min(surface.relief, 0.2 / frequency))
+    return surface
 
 
 def _pooled(surface: Surface, style: Style, factor: int) -> dict[str, Tensor]:
