@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from gonio.errors import GonioError
-from gonio.train.loop import LoopSettings, Training, train
+from gonio.train import loop
+from gonio.train.loop import LoopSettings, Training, has_fast_bf16, train
 
 SETTINGS = LoopSettings(steps=12, rate=0.05, warmup=3, ema=0.9, weight_decay=0.1)
 
@@ -183,3 +185,13 @@ def test_validation_comes_every_so_often_and_at_the_end():
 def test_nothing_trainable_is_an_error():
     with pytest.raises(GonioError, match="nothing is trainable"):
         Training(Line().requires_grad_(False), SETTINGS)
+
+
+def test_bf16_is_used_only_where_the_processor_has_it(monkeypatch):
+    settings = LoopSettings(steps=1, rate=0.1, precision="bf16")
+    for fast, precision in ((False, "no"), (True, "bf16")):
+        AcceleratorState._reset_state(True)
+        monkeypatch.setattr(loop, "has_fast_bf16", lambda device, fast=fast: fast)
+        assert Training(Line(), settings).accelerator.mixed_precision == precision
+    AcceleratorState._reset_state(True)
+    assert has_fast_bf16("cuda")

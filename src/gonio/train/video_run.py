@@ -27,7 +27,7 @@ from gonio.models.small_attention import with_small_attention
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, load_text_encoder, prompt_tokens
 from gonio.models.weight_files import save_model
-from gonio.train.loop import Report, Training, train
+from gonio.train.loop import Report, Training, has_fast_bf16, train
 from gonio.train.pool_cache import PHOTO_LAMPS, pool_cache
 from gonio.train.video import VideoObjective, VideoRecipe, batch_at, widened_input
 
@@ -210,7 +210,7 @@ def _data(
 
     @torch.no_grad()
     def encode_video(frames: Tensor) -> Tensor:
-        with torch.autocast(codec.device.type, torch.bfloat16):
+        with torch.autocast(codec.device.type, torch.bfloat16, enabled=has_fast_bf16(codec.device)):
             return codec.encode(frames[None])[0].float()
 
     photo = None

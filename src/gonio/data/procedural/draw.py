@@ -12,7 +12,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-# The part of every range that plain materials are drawn from: few and large elements, each much like the next.
+# The part of every range that plain materials are drawn from: few, large elements, each much like the next.
 PLAIN = (0.1, 0.5)
 
 
