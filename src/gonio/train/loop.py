@@ -26,6 +26,7 @@ from gonio.reconstruct.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from gonio.train.muon import SingleMuon
 
 Batch = dict[str, Tensor]
 
@@ -109,7 +110,8 @@ class Training:
             optimizers.append(torch.optim.AdamW(adamw, betas=settings.betas))
         if muon:
             # Steps scaled to the size AdamW's have, so that the two rates can be compared.
-            optimizers.append(torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw"))
+            kind = torch.optim.Muon if has_fast_bf16(self.accelerator.device) else SingleMuon
+            optimizers.append(kind(muon, adjust_lr_fn="match_rms_adamw"))
         self.objective, *self.optimizers = self.accelerator.prepare(objective, *optimizers)
         trainable = self._trainable()
         self.ema = {n: p.detach().clone() for n, p in trainable.items()} if settings.ema else {}
