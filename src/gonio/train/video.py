@@ -105,7 +105,7 @@ RECIPES: dict[str, VideoRecipe] = {
         batch=8,
         variants=1,
         clips=ClipSettings(procedural=2000, repeats=8, seed=2, plain=True),
-        loop=replace(_MINI_PHOTO.loop, steps=2300, rate=5e-4, muon_rate=2.5e-3),
+        loop=replace(_MINI_PHOTO.loop, steps=1800, rate=5e-4, muon_rate=2.5e-3),
     ),
     "smoke": replace(
         _MINI,
