@@ -1,10 +1,10 @@
 """Videos of every prompt of a file, and a sheet of them all.
 
-    python benchmarks/generate_prompts.py PROMPTS.jsonl --out generated [--seeds 2] [--model mini-t2v]
+    python benchmarks/generate_prompts.py PROMPTS.jsonl --out generated [--seeds 2] [--expand template]
 
 Then: gonio evaluate video generated --prompts PROMPTS.jsonl --out results.json. Prompts are expanded as by
-gonio generate, and what is there is not made again. The sheet (generated.png) shows frame 4 of the first seed
-of each prompt, in the order of the file.
+gonio generate, or as --expand says, and what is there is not made again. The sheet (generated.png) shows
+frame 4 of the first seed of each prompt, in the order of the file.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--model", default="mini-t2v")
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--expand")
     parser.add_argument("--tileable", action="store_true")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -43,7 +44,8 @@ def main() -> None:
     for number, prompt in enumerate(prompts):
         for seed in range(options.seeds):
             settings = SamplingSettings(seed=seed, tileable=options.tileable)
-            video = video_shown(generator, prompt, settings, options.out / f"{number:03d}_{seed}")
+            folder = options.out / f"{number:03d}_{seed}"
+            video = video_shown(generator, prompt, settings, folder, expand=options.expand)
             if seed == 0:
                 tiles.append(resized_map(video.frames[SHOWN], TILE, TILE, wrap=False))
     tiles += [torch.zeros(TILE, TILE, 3)] * (-len(tiles) % COLUMNS)

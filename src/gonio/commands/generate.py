@@ -46,8 +46,9 @@ class Generate:
     """How much of the LoRA."""
     negative: str = ""
     """What not to make."""
-    expand: Annotated[str, arg(metavar="BACKEND")] = "template"
-    """Prompt expansion: template, none, a folder with a chat model, or the URL of a chat server."""
+    expand: Annotated[str | None, arg(metavar="BACKEND", help_behavior_hint="")] = None
+    """Prompt expansion: template (Wan's default), none (mini's), a folder with a chat model, or the URL of a
+    chat server."""
     expand_model: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Name of the model to ask the server for."""
     seed: int = 0

@@ -23,15 +23,16 @@ def video_shown(
     folder: Path,
     *,
     photo: Tensor | None = None,
-    expand: str = "template",
+    expand: str | None = None,
     expand_model: str | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> MaterialVideo:
     """The video of a prompt or photo in `folder`: what is there if the same settings made it, else a new one.
 
-    expand: the backend that expands the prompt. facts: what else the video depends on (photo, LoRA), kept
-    with the settings in its provenance.
+    expand: the backend that expands the prompt, the model's own if None. facts: what else the video depends
+    on (photo, LoRA), kept with the settings in its provenance.
     """
+    expand = expand or generator.spec.expand
     recipe = {**vars(settings), "model": generator.spec.name, "prompt": prompt, "expand": expand}
     recipe |= facts or {}
     if (folder / MANIFEST).exists():

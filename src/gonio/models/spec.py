@@ -80,6 +80,7 @@ class VideoModelSpec:
     the latents. token_shift: the feed-forward layers see the tokens around (`token_shift`).
     photo_guided: an image model that knows clips without photo too, so that guidance leads away from what it
     would make with neither prompt nor photo; else, as in Wan, only the prompt is guided by.
+    expand: how prompts are expanded unless the user says: "template", for models of long captions, or "none".
     preconditioned: the transformer's output is what `flow.velocity_from_residual` takes, not the velocity.
     resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
@@ -99,6 +100,7 @@ class VideoModelSpec:
     token_shift: bool = False
     preconditioned: bool = False
     photo_guided: bool = False
+    expand: str = "template"
     frames: int = 81
     resolution: int = 512
     sampling_shift: float = 5.0
@@ -129,6 +131,7 @@ class VideoModelSpec:
             ("text_encoder", TEXT_ENCODERS),
             ("image_encoder", (None, *IMAGE_ENCODERS)),
             ("projection", ("perspective", "rectified")),
+            ("expand", ("template", "none")),
         ):
             value = getattr(self, field)
             if value not in allowed:
@@ -351,6 +354,8 @@ _MINI: dict[str, Any] = {
     "sampling_shift": 3.0,
     "training_shift": 2.7,
     "guidance": 2.0,
+    # Its captions are short, and what expansion adds (wear, tiny gaps) it takes for what shall be seen.
+    "expand": "none",
     "steps": 20,
     "bundled_autoencoder": "mini/vae",
 }
