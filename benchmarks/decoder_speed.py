@@ -9,10 +9,9 @@ recomputation costs is not counted as useful work) as shares of a 2048^3 sgemm, 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from floor import once
 from torch.nn.functional import normalize
 
 from gonio.blocks import for_each_block
@@ -20,12 +19,6 @@ from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial, log_val
 
 POINTS = 1 << 17
 ROUNDS = 9
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -64,10 +57,10 @@ def main() -> None:
         evaluate(), gradients(), a @ b
         rates: dict[str, list[float]] = {"sgemm": [], "evaluate": [], "gradients": []}
         for _ in range(ROUNDS):
-            rates["sgemm"].append(2 * 2048**3 / seconds(lambda: a @ b) / 1e9)
+            rates["sgemm"].append(2 * 2048**3 / once(lambda: a @ b) / 1e9)
             work = spec.flops_per_point * POINTS / 1e9
-            rates["evaluate"].append(work / seconds(evaluate))
-            rates["gradients"].append(3 * work / seconds(gradients))
+            rates["evaluate"].append(work / once(evaluate))
+            rates["gradients"].append(3 * work / once(gradients))
         share = {
             name: statistics.median(x / s for x, s in zip(rates[name], rates["sgemm"], strict=True))
             for name in ("evaluate", "gradients")

@@ -15,17 +15,19 @@ def settled(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def once(work: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of one round."""
+    settled(device)
+    started = time.perf_counter()
+    work()
+    settled(device)
+    return time.perf_counter() - started
+
+
 def seconds(work: Callable[[], object], device: str, rounds: int = 3) -> float:
     """The fastest of a few rounds, after one that does not count."""
     work()
-    found = []
-    for _ in range(rounds):
-        settled(device)
-        started = time.perf_counter()
-        work()
-        settled(device)
-        found.append(time.perf_counter() - started)
-    return min(found)
+    return min(once(work, device) for _ in range(rounds))
 
 
 def flops(work: Callable[[], object]) -> int:

@@ -116,8 +116,8 @@ def test_tiles_meet_without_a_seam() -> None:
     assert max(min(ratios) for ratios in found.values()) <= 1.25, found
 
 
-def _middle_of_joints(material: PBRMaterial) -> Tensor:
-    """How dark the upper and the lower border are beside all rows: 0 where a joint runs along them."""
+def _border_height(material: PBRMaterial) -> Tensor:
+    """Of the upper and the lower border, over the mean of all rows: 0 where a joint runs along them."""
     rows = material.height.mean(1)
     return torch.stack((rows[0], rows[-1])).mean() / rows.mean()
 
@@ -125,7 +125,7 @@ def _middle_of_joints(material: PBRMaterial) -> Tensor:
 def test_a_plain_layout_begins_at_the_corner() -> None:
     def joints(plain: bool) -> float:
         walls = [sample_material(s, family="brick", resolution=96, plain=plain) for s in range(6)]
-        return float(torch.stack([_middle_of_joints(wall) for wall in walls]).mean())
+        return float(torch.stack([_border_height(wall) for wall in walls]).mean())
 
     assert joints(plain=True) < 0.6 * joints(plain=False)
 

@@ -72,12 +72,11 @@ def sample_material(
     style = _draw_style(draw, kind, color, roughness_class, metallic)
     if plain:
         draw.simplify()
-    surface = kind.generate(draw, style)
-    if not plain:
-        surface = _disturbed(draw, kind, surface)
-    maps = _pooled(surface, style, supersampling)
-    if not plain:
-        maps = _oriented(draw, maps)
+        surface = kind.generate(draw, style)
+        maps = _pooled(surface, style, supersampling)
+    else:
+        surface = _disturbed(draw, kind, kind.generate(draw, style))
+        maps = _oriented(draw, _pooled(surface, style, supersampling))
     metal = _metallic_kept(maps["metallic"].clamp(0.0, 1.0), style.metallic)
     target = style.roughness if roughness_class is not None else None
     rough = _roughness_kept(maps["roughness"], target)
