@@ -1,6 +1,15 @@
-"""Specs of networks in the released layouts at a hundredth of their size."""
+"""Networks for tests: the released layouts at a hundredth of their size, and mini with random weights."""
 
-from gonio.models.spec import VideoModelSpec
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from gonio.generate.pipeline import Generator
+from gonio.models.codec import load_codec
+from gonio.models.load import random_transformer
+from gonio.models.spec import VideoModelSpec, find_spec
+from gonio.models.text import load_minilm
 
 # Wan's layout: 5 frames are two latent frames of an eighth of their sides.
 TINY_WAN = VideoModelSpec(
@@ -15,3 +24,13 @@ TINY_WAN = VideoModelSpec(
     frames=5,
     resolution=32,
 )
+
+
+def random_generator(name: str, **changes: Any) -> Generator:
+    """A generator of the mini family, with `changes` of its spec, whose transformer has learned nothing."""
+    spec = replace(find_spec(name), **changes)
+    transformer = random_transformer(spec, 0).eval()
+    with torch.no_grad():  # a head of zeros would predict nothing
+        transformer.proj_out.weight.normal_(std=0.02)
+    text = load_minilm(length=spec.text_tokens)
+    return Generator(spec=spec, transformer=transformer, codec=load_codec(spec), text=text)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import random_generator
 
 from gonio.camera import two_phase
 from gonio.errors import GonioError, UsageError
 from gonio.generate.pipeline import (
-    Generator,
     SamplingSettings,
     is_whole,
     load_generator,
@@ -17,31 +17,19 @@ from gonio.generate.pipeline import (
     squared,
 )
 from gonio.material_video import load_material_video
-from gonio.models.codec import load_codec
-from gonio.models.load import random_transformer
 from gonio.models.spec import find_spec
-from gonio.models.text import load_minilm
 
 FAST = SamplingSettings(seed=1, resolution=32, steps=2)
 
 
-def generator(name, **changes):
-    spec = replace(find_spec(name), **changes)
-    transformer = random_transformer(spec, 0).eval()
-    with torch.no_grad():  # a head of zeros would predict nothing
-        transformer.proj_out.weight.normal_(std=0.02)
-    text = load_minilm(length=spec.text_tokens)
-    return Generator(spec=spec, transformer=transformer, codec=load_codec(spec), text=text)
-
-
 @pytest.fixture(scope="module")
 def text_model():
-    return generator("mini-t2v")
+    return random_generator("mini-t2v")
 
 
 @pytest.fixture(scope="module")
 def image_model():
-    return generator("mini-i2v")
+    return random_generator("mini-i2v")
 
 
 def test_a_video_has_the_frames_and_the_trajectory_of_the_model(text_model):
@@ -72,7 +60,7 @@ def test_guidance_leads_away_from_a_video_without_the_photo_where_the_model_know
     torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-2)
     first, second = (image_model.video("", FAST, photo=photo).frames for photo in photos)
     assert float((first - second).abs().max()) > 1e-2
-    wan = generator("mini-i2v", photo_guided=False)
+    wan = random_generator("mini-i2v", photo_guided=False)
     first, second = (wan.video("", none, photo=photo).frames for photo in photos)
     assert float((first - second).abs().max()) > 1e-2
 
@@ -92,7 +80,7 @@ def test_rectified_frames_are_shown_as_the_cameras_see_them(text_model):
 
 
 def test_a_perspective_model_writes_its_frames_as_they_are():
-    video = generator("mini-t2v", projection="perspective").video("moss", FAST)
+    video = random_generator("mini-t2v", projection="perspective").video("moss", FAST)
     assert bool((video.coverage == 1).all())
 
 
@@ -137,7 +125,7 @@ def test_sizes_that_do_not_fit_are_refused(text_model, change, message):
 
 
 def test_a_network_that_diverges_stops_before_a_video_exists():
-    broken = generator("mini-t2v")
+    broken = random_generator("mini-t2v")
     with torch.no_grad():
         broken.transformer.proj_out.bias.fill_(float("nan"))
     with pytest.raises(GonioError, match="after step 1 of 2"):

@@ -4,25 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import random_generator
 
 from gonio.generate.expand import TemplateExpander
-from gonio.generate.pipeline import Generator, SamplingSettings
+from gonio.generate.pipeline import SamplingSettings
 from gonio.generate.run import video_shown
-from gonio.models.codec import load_codec
-from gonio.models.load import random_transformer
 from gonio.models.spec import find_spec
-from gonio.models.text import load_minilm
 
 FAST = SamplingSettings(seed=1, resolution=32, steps=1)
 
 
 @pytest.fixture(scope="module")
 def mini():
-    spec = find_spec("mini-t2v")
-    text = load_minilm(length=spec.text_tokens)
-    return Generator(
-        spec=spec, transformer=random_transformer(spec, 0).eval(), codec=load_codec(spec), text=text
-    )
+    return random_generator("mini-t2v")
 
 
 def test_a_prompt_is_expanded_as_the_model_is_used_to_or_as_asked(mini, tmp_path):

@@ -107,6 +107,15 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=2000, repeats=8, seed=2, plain=True),
         loop=replace(_MINI_PHOTO.loop, steps=1800, rate=5e-4, muon_rate=2.5e-3),
     ),
+    # And on from that one, longer, on others of that kind.
+    "mini-plain-more": replace(
+        _MINI_PHOTO,
+        start="mini-i2v",
+        batch=8,
+        variants=1,
+        clips=ClipSettings(procedural=3000, repeats=8, seed=3, plain=True),
+        loop=replace(_MINI_PHOTO.loop, steps=6000, rate=6e-4, muon_rate=3e-3),
+    ),
     "smoke": replace(
         _MINI,
         batch=2,
