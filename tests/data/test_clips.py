@@ -126,3 +126,10 @@ def test_a_pool_of_plain_materials_is_shown_upright_only(cache):
     assert turns == [0, 0] and mirrored == [False, True]
     assert len(make_pool(SETTINGS).symmetries) > 2
     assert not torch.equal(plain.clip(0), make_pool(SETTINGS).clip(0))
+
+
+def test_a_pool_of_counted_layouts_shows_no_others(cache):
+    counted = make_pool(replace(SETTINGS, procedural=2, plain=True, layouts=1))
+    assert [symmetry[:2] for symmetry in counted.symmetries] == [(0, False)]
+    free = make_pool(replace(SETTINGS, procedural=2, plain=True))
+    assert not torch.equal(counted.clip(0), free.clip(0))

@@ -139,6 +139,16 @@ def test_plain_numbers_come_from_a_part_of_their_range() -> None:
     assert 100**0.1 <= min(found) < 100**0.15 and 100**0.45 < max(found) <= 100**0.5
 
 
+def test_a_plain_family_can_be_held_to_a_few_layouts_in_any_colour() -> None:
+    walls = [sample_material(s, family="brick", resolution=48, plain=True, layouts=2) for s in (1, 2, 3)]
+    first, other, again = (wall.height for wall in walls)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.allclose(walls[0].basecolor.mean((0, 1)), walls[2].basecolor.mean((0, 1)), atol=0.02)
+    for wrong in ({"plain": False, "layouts": 2}, {"plain": True, "layouts": 0}):
+        with pytest.raises(UsageError, match="layouts; give 1 or more, and plain materials"):
+            sample_material(1, family="brick", resolution=48, **wrong)
+
+
 def test_a_plain_material_is_in_range_and_without_age() -> None:
     for name in FAMILIES:
         material = sample_material(5, family=name, resolution=48, plain=True)

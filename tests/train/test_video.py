@@ -193,6 +193,28 @@ def test_a_share_of_the_clips_gets_a_photo_and_the_others_are_learned_from_their
     assert texts[~shown].ne(0).any(1).all() and not texts[shown].any()
 
 
+def test_photos_can_be_kept_to_real_materials(pool, tmp_path):
+    real = [{**record, "category": "wood"} if i % 2 else record for i, record in enumerate(pool.records)]
+    cache = pool_cache(
+        replace(pool, records=real),
+        tmp_path,
+        spec=SPEC,
+        settings=CacheSettings(model="mini-i2v", numbers="fp32", projection="rectified", size=32),
+        variants=1,
+        seed=0,
+        exclude=(),
+        encode_video=lambda frames: torch.ones(96, 1, 4, 4),
+        encode_text=lambda text: torch.ones(2, 384),
+        photo=lambda index: torch.rand(32, 32, 3),
+        only_real=True,
+    )
+    assert ["photo" in cache[index] for index in range(len(cache))] == [i % 2 == 1 for i in range(len(real))]
+    spec = find_spec("mini-i2v")
+    recipe = replace(RECIPE, photos_of="real", batch=len(cache))
+    told = batch_at(recipe, spec, cache, 0, 0)["condition"][:, SPEC.position_channels :].flatten(1)
+    assert int(told.ne(0).any(1).sum()) == len(real) // 2
+
+
 def test_a_widened_model_predicts_what_the_text_model_did():
     spec = find_spec("mini-i2v")
     text_model, image_model = random_transformer(SPEC, 0), random_transformer(spec, 1)

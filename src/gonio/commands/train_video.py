@@ -78,13 +78,13 @@ class TrainVideo:
     """Folder to write."""
     recipe: str = "mini-t2v"
     """paper-t2v-full, paper-t2v-lora, paper-i2v, paper-tileable, mini-t2v, mini-i2v, mini-more, mini-plain,
-    or smoke."""
+    mini-plain-more, mini-layouts, or smoke."""
     data: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="")] = None
     """Folder of latents made by gonio data cache."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
     """Folders of PBR maps to train on besides procedural materials (mini recipes)."""
     environments: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Panoramas that light the reference photos (mini-i2v, mini-more, mini-plain)."""
+    """Panoramas that light the reference photos (mini-* but mini-t2v)."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Weights to begin with, in diffusers layout; the recipe's own when left out."""
     exclude: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None

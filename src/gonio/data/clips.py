@@ -42,7 +42,8 @@ class ClipSettings:
     """What a pool holds: `procedural` materials, and real maps `repeats` times each, cropped and turned anew.
 
     resolution: texels per side. frames: of the two-phase trajectory. plain: procedural materials at their
-    simplest and upright, which a small model learns sooner.
+    simplest and upright, which a small model learns sooner; layouts: and so many of each family, which it
+    learns sooner still.
     """
 
     procedural: int = 2000
@@ -51,6 +52,7 @@ class ClipSettings:
     seed: int = 0
     repeats: int = 8
     plain: bool = False
+    layouts: int | None = None
 
 
 def texel_centers(size: int) -> Tensor:
@@ -122,8 +124,11 @@ class ClipPool:
 
     @functools.cached_property
     def symmetries(self) -> list[tuple[int, bool, list[int]]]:
-        """Those a clip of the pool may be shown under: of plain materials, those that leave them upright."""
+        """Those a clip may be shown under: of plain materials, those that leave them upright; where
+        their layouts are counted, the identity, or there would be more."""
         found = symmetries(self.trajectory)
+        if self.settings.layouts is not None:
+            return found[:1]
         return [symmetry for symmetry in found if symmetry[0] == 0] if self.settings.plain else found
 
     def material(self, index: int) -> PBRMaterial:
@@ -182,7 +187,9 @@ def _jobs(settings: ClipSettings, folders: Sequence[Path]) -> Iterator[Job]:
 
 
 def _procedural(seed: int, settings: ClipSettings) -> tuple[PBRMaterial, dict[str, Any]]:
-    material = sample_material(seed, resolution=settings.resolution, plain=settings.plain)
+    material = sample_material(
+        seed, resolution=settings.resolution, plain=settings.plain, layouts=settings.layouts
+    )
     notes = material.metadata
     record = {"name": material.name, "attributes": notes["attributes"], "licence": notes["licence"]}
     return material, record

@@ -32,25 +32,27 @@ def pool_cache(
     encode_text: EncodeText,
     photo: Callable[[int], Tensor] | None = None,
     photos: float = 1.0,
+    only_real: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> LatentCache:
     """Encode `variants` of the clips' symmetries, each with captions of its own that equal none of `exclude`.
 
     photo(index) -> [H, W, 3] display-encoded: a reference photo of the clip's material, turned with it.
-    photos: share of the items that get one.
+    photos: share of the items that get one; only_real: none of a procedural material does.
     What is there is kept: a stopped run goes on.
     """
     known = open_cache(out, settings, encode_text)
     for index, record in enumerate(pool.records):
         draw = torch.Generator().manual_seed(hash_seed("variant", seed, index))
         order = torch.randperm(len(pool.symmetries), generator=draw).tolist()
+        may = "category" in record or not only_real  # which real maps alone have
         for variant in range(variants):
             name = f"{index:05d}_{variant}"
             if name not in known:
                 symmetry = pool.symmetries[order[variant % len(order)]]
                 clip = transformed(pool.clip(index), symmetry).float().div(255)
                 tensors = {"latents": encode_video(clip)}
-                if photo is not None and _gets_photo(seed, name, photos):
+                if photo is not None and may and _gets_photo(seed, name, photos):
                     picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
                     tensors["photo"] = encode_video(photo_clip(spec, picture[0], len(clip)))
                 facts = {**record, **record["attributes"]}

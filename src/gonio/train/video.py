@@ -33,6 +33,7 @@ class VideoRecipe:
     to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
     encoded, where the recipe makes its own data. photos: share of these clips that an image model is shown a
     photo with; the others it learns from their text alone, so that it stays a text model too.
+    photos_of: of all materials, or of the real ones alone.
     drop_text_beside: as drop_text, of the clips with a photo. levels: how noise levels are drawn. keep: the
     weights of the best validation, or the last ones: a model trained from scratch can be judged only at its
     end.
@@ -47,6 +48,7 @@ class VideoRecipe:
     clips: ClipSettings | None = None
     variants: int = 1
     photos: float = 1.0
+    photos_of: Literal["all", "real"] = "all"
     drop_text_beside: float = 0.1
     levels: NoiseLevels = "uniform"
     keep: Literal["best", "last"] = "best"
@@ -116,6 +118,17 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=3000, repeats=8, seed=3, plain=True),
         loop=replace(_MINI_PHOTO.loop, steps=6000, rate=6e-4, muon_rate=3e-3),
     ),
+    # And from that one: every family in three layouts, which it can learn by heart. Photos show other ones.
+    "mini-layouts": replace(
+        _MINI_PHOTO,
+        start="mini-i2v",
+        batch=8,
+        variants=1,
+        photos=1.0,
+        photos_of="real",
+        clips=ClipSettings(procedural=1600, repeats=12, seed=4, plain=True, layouts=3),
+        loop=replace(_MINI_PHOTO.loop, steps=3600, rate=6e-4, muon_rate=3e-3),
+    ),
     "smoke": replace(
         _MINI,
         batch=2,
@@ -177,7 +190,7 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     }
     photos = None
     if spec.task == "image":
-        if recipe.photos == 1 and not all(given):
+        if recipe.photos == 1 and recipe.photos_of == "all" and not all(given):
             name = items[given.index(False)]["id"]
             raise GonioError(f"clip {name} has no reference photo; make the data with --photos")
         photos = torch.stack([item.get("photo", torch.zeros_like(item["latents"])) for item in items]).float()

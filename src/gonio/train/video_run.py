@@ -239,4 +239,5 @@ def _data(
         encode_text=lambda prompt: prompt_tokens(text, prompt),
         photo=photo,
         photos=recipe.photos,
+        only_real=recipe.photos_of == "real",
     )
