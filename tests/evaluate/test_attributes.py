@@ -16,6 +16,7 @@ from gonio.evaluate.attributes import (
     bundled_judge,
     category_scores,
     diffuse_colors,
+    is_recognised,
     measure_attributes,
     metal_colors,
 )
@@ -166,3 +167,12 @@ def test_other_trajectories_are_usage_errors():
         video = MaterialVideo(frames=frames, coverage=torch.ones(frames.shape[:3]), trajectory=trajectory)
         with pytest.raises(UsageError, match="two-phase video of 17, 41 or 81 frames"):
             measure_attributes(video)
+
+
+def test_a_clip_is_recognised_as_what_the_judge_takes_its_video_for():
+    material = sample_material(5, family="brick", resolution=128, plain=True)
+    overhead, _ = render_frames([material])
+    clip = torch.cat([overhead[0], overhead[0][:1].expand(9, -1, -1, -1)])
+    assert is_recognised(clip, two_phase(17), "brick", metallic=False)
+    assert not is_recognised(clip, two_phase(17), "knit", metallic=False)
+    assert is_recognised(clip, two_phase(17), "brick", metallic=True)  # accepted besides metal

@@ -215,6 +215,35 @@ def test_photos_can_be_kept_to_real_materials(pool, tmp_path):
     assert int(told.ne(0).any(1).sum()) == len(real) // 2
 
 
+def test_procedural_clips_that_are_not_accepted_are_left_out_and_real_ones_never_asked_about(pool, tmp_path):
+    real = [{**record, "category": "wood"} if i == 0 else record for i, record in enumerate(pool.records)]
+    asked = []
+
+    def accept(frames, attributes):
+        asked.append((tuple(frames.shape), attributes))
+        return len(asked) > 1
+
+    cache = pool_cache(
+        replace(pool, records=real),
+        tmp_path,
+        spec=SPEC,
+        settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
+        variants=1,
+        seed=0,
+        exclude=(),
+        encode_video=lambda frames: torch.ones(96, 1, 4, 4),
+        encode_text=lambda text: torch.ones(2, 384),
+        accept=accept,
+    )
+    assert [record["id"] for record in cache.records] == ["00000_0", "00002_0"]
+    assert asked == [((17, 32, 32, 3), record["attributes"]) for record in real[1:]]
+
+
+def test_a_recipe_of_recognised_clips_needs_someone_who_recognises(pool, weights, tmp_path):
+    with pytest.raises(UsageError, match="recognised"):
+        train_video(replace(RECIPE, recognised=True), tmp_path / "out", pool=pool, weights=weights)
+
+
 def test_a_widened_model_predicts_what_the_text_model_did():
     spec = find_spec("mini-i2v")
     text_model, image_model = random_transformer(SPEC, 0), random_transformer(spec, 1)

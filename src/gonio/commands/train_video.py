@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -12,6 +13,8 @@ from tyro.conf import arg
 from gonio.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gonio.data.clips import ClipPool, ClipSettings
     from gonio.train.consistency import GeneratedVideos
     from gonio.train.loop import Report
@@ -78,7 +81,7 @@ class TrainVideo:
     """Folder to write."""
     recipe: str = "mini-t2v"
     """paper-t2v-full, paper-t2v-lora, paper-i2v, paper-tileable, mini-t2v, mini-i2v, mini-more, mini-plain,
-    mini-plain-more, mini-layouts, or smoke."""
+    mini-layouts, or smoke."""
     data: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="")] = None
     """Folder of latents made by gonio data cache."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
@@ -100,8 +103,10 @@ class TrainVideo:
 
     def run(self) -> None:
         from gonio.data.clip_captions import read_prompts
+        from gonio.evaluate.attributes import is_recognised
         from gonio.evaluate.rpc import residual_parallax_coherence
         from gonio.folders import make_folder
+        from gonio.progress import counted, progress
         from gonio.train.video import RECIPES
         from gonio.train.video_run import train_video
 
@@ -115,7 +120,14 @@ class TrainVideo:
             raise UsageError(f"--recipe {self.recipe} needs --data; make it with gonio data videos and cache")
         make_folder(self.out)
         pool = shown_pool(recipe.clips, self.maps) if self.data is None and recipe.clips else None
-        with ShownTraining(f"Training {self.recipe}", recipe.loop.steps) as shown:
+
+        def accept(frames: Tensor, attributes: dict[str, Any]) -> bool:
+            family, metallic = attributes["family"], attributes["metallic"]
+            return pool is not None and is_recognised(frames, pool.trajectory, family, metallic=metallic)
+
+        with ExitStack() as bars:
+            bar = progress("Encoding clips", len(pool) * recipe.variants) if pool else None
+            shown = bars.enter_context(ShownTraining(f"Training {self.recipe}", recipe.loop.steps))
             done = train_video(
                 recipe,
                 self.out,
@@ -125,6 +137,8 @@ class TrainVideo:
                 weights=self.weights,
                 exclude=read_prompts(self.exclude) if self.exclude else (),
                 score=lambda video: residual_parallax_coherence(video).loss,
+                accept=accept,
+                prepared=counted(bars.enter_context(bar)) if bar else None,
                 report=shown.report,
                 stop_after_seconds=self.minutes * 60,
             )

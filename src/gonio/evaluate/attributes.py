@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gonio.camera import FIXED_HEIGHT, ORBIT_RADIUS, Trajectory
 from gonio.color import linear_from_srgb, luminance, srgb_from_linear
-from gonio.data.categories import COLORS, coarse_color, coarse_roughness
+from gonio.data.categories import COLORS, coarse_color, coarse_roughness, family_categories
 from gonio.data.procedural.palettes import DIELECTRIC, METAL, oklab
 from gonio.errors import UsageError
 from gonio.material_video import MaterialVideo
@@ -34,6 +34,7 @@ from gonio.models.attributes import (
 from gonio.models.category import (
     SIZE,
     CategoryJudge,
+    enlarged,
     light_pictures,
     load_category_judge,
     turned_pictures,
@@ -125,7 +126,21 @@ def measure_attributes(
 def category_scores(overhead: MaterialVideo, judge: CategoryJudge) -> dict[str, float]:
     """Probability of each category, largest first. overhead: the 8 frames of the light's circle."""
     frames, seen = rectify_video(overhead, SIZE)
-    pictures = light_pictures(srgb_from_linear(_filled(frames.clamp(0, 1), seen)))
+    return _scores(srgb_from_linear(_filled(frames.clamp(0, 1), seen)), judge)
+
+
+def is_recognised(frames: Tensor, trajectory: Trajectory, family: str, *, metallic: bool) -> bool:
+    """Whether the bundled judge takes a rectified clip of a procedural family for what it is.
+
+    frames: [F, H, W, 3] display-encoded, along a two-phase trajectory of 17, 41 or 81 frames.
+    """
+    scores = _scores(enlarged(frames[_light_circle(trajectory)], SIZE), bundled_judge())
+    return next(iter(scores)) in family_categories(family, metallic=metallic)
+
+
+def _scores(overhead: Tensor, judge: CategoryJudge) -> dict[str, float]:
+    """overhead: [8, SIZE, SIZE, 3] display-encoded."""
+    pictures = light_pictures(overhead)
     with torch.no_grad():
         scores = judge(torch.stack([turned_pictures(pictures, k) for k in _LOOKS])).mean(0).softmax(-1)
     pairs = zip(judge.categories, scores.tolist(), strict=True)

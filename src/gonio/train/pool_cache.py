@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from gonio.data.clips import ClipPool, hash_seed, transformed
 from gonio.models.condition import photo_clip
 from gonio.models.spec import VideoModelSpec
 
+# frames [F, H, W, 3] display-encoded, attributes of the procedural material -> whether to train on them
+Accept = Callable[[Tensor, dict[str, Any]], bool]
 CAPTIONS = 6  # of each variant
 # The default's lamps a photo would cost more than the clip itself.
 PHOTO_LAMPS = 12
@@ -33,35 +36,40 @@ def pool_cache(
     photo: Callable[[int], Tensor] | None = None,
     photos: float = 1.0,
     only_real: bool = False,
+    accept: Accept | None = None,
     report: Callable[[int], None] | None = None,
 ) -> LatentCache:
     """Encode `variants` of the clips' symmetries, each with captions of its own that equal none of `exclude`.
 
     photo(index) -> [H, W, 3] display-encoded: a reference photo of the clip's material, turned with it.
     photos: share of the items that get one; only_real: none of a procedural material does.
+    accept: procedural clips of which it says no are left out.
     What is there is kept: a stopped run goes on.
     """
     known = open_cache(out, settings, encode_text)
     for index, record in enumerate(pool.records):
         draw = torch.Generator().manual_seed(hash_seed("variant", seed, index))
         order = torch.randperm(len(pool.symmetries), generator=draw).tolist()
-        may = "category" in record or not only_real  # which real maps alone have
+        real = "category" in record  # a catalogue's, which procedural materials have none of
         for variant in range(variants):
             name = f"{index:05d}_{variant}"
-            if name not in known:
-                symmetry = pool.symmetries[order[variant % len(order)]]
-                clip = transformed(pool.clip(index), symmetry).float().div(255)
-                tensors = {"latents": encode_video(clip)}
-                if photo is not None and may and _gets_photo(seed, name, photos):
-                    picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
-                    tensors["photo"] = encode_video(photo_clip(spec, picture[0], len(clip)))
-                facts = {**record, **record["attributes"]}
-                captions = template_captions(facts, f"{seed} {name}", count=CAPTIONS, exclude=exclude)
-                tensors |= {f"text.{n}": encode_text(text) for n, text in enumerate(captions)}
-                credit = {"source": record["name"], "licence": record.get("licence") or "unstated"}
-                append_item(out, {"id": name, "captions": captions, **credit}, tensors, settings)
             if report is not None:
                 report(index * variants + variant + 1)
+            if name in known:
+                continue
+            symmetry = pool.symmetries[order[variant % len(order)]]
+            clip = transformed(pool.clip(index), symmetry).float().div(255)
+            if accept is not None and not real and not accept(clip, record["attributes"]):
+                continue
+            tensors = {"latents": encode_video(clip)}
+            if photo is not None and (real or not only_real) and _gets_photo(seed, name, photos):
+                picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
+                tensors["photo"] = encode_video(photo_clip(spec, picture[0], len(clip)))
+            facts = {**record, **record["attributes"]}
+            captions = template_captions(facts, f"{seed} {name}", count=CAPTIONS, exclude=exclude)
+            tensors |= {f"text.{n}": encode_text(text) for n, text in enumerate(captions)}
+            credit = {"source": record["name"], "licence": record.get("licence") or "unstated"}
+            append_item(out, {"id": name, "captions": captions, **credit}, tensors, settings)
     return LatentCache(out)
 
 

@@ -33,7 +33,8 @@ class VideoRecipe:
     to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
     encoded, where the recipe makes its own data. photos: share of these clips that an image model is shown a
     photo with; the others it learns from their text alone, so that it stays a text model too.
-    photos_of: of all materials, or of the real ones alone.
+    photos_of: of all materials, or of the real ones alone. recognised: of the procedural clips, only those
+    that the judge of categories takes for what they are.
     drop_text_beside: as drop_text, of the clips with a photo. levels: how noise levels are drawn. keep: the
     weights of the best validation, or the last ones: a model trained from scratch can be judged only at its
     end.
@@ -49,6 +50,7 @@ class VideoRecipe:
     variants: int = 1
     photos: float = 1.0
     photos_of: Literal["all", "real"] = "all"
+    recognised: bool = False
     drop_text_beside: float = 0.1
     levels: NoiseLevels = "uniform"
     keep: Literal["best", "last"] = "best"
@@ -109,15 +111,6 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=2000, repeats=8, seed=2, plain=True),
         loop=replace(_MINI_PHOTO.loop, steps=1800, rate=5e-4, muon_rate=2.5e-3),
     ),
-    # And on from that one, longer, on others of that kind.
-    "mini-plain-more": replace(
-        _MINI_PHOTO,
-        start="mini-i2v",
-        batch=8,
-        variants=1,
-        clips=ClipSettings(procedural=3000, repeats=8, seed=3, plain=True),
-        loop=replace(_MINI_PHOTO.loop, steps=6000, rate=6e-4, muon_rate=3e-3),
-    ),
     # And from that one: every family in three layouts, which it can learn by heart. Photos show other ones.
     "mini-layouts": replace(
         _MINI_PHOTO,
@@ -126,8 +119,9 @@ RECIPES: dict[str, VideoRecipe] = {
         variants=1,
         photos=1.0,
         photos_of="real",
-        clips=ClipSettings(procedural=1600, repeats=12, seed=4, plain=True, layouts=3),
-        loop=replace(_MINI_PHOTO.loop, steps=3600, rate=6e-4, muon_rate=3e-3),
+        recognised=True,
+        clips=ClipSettings(procedural=2400, repeats=12, seed=4, plain=True, layouts=3),
+        loop=replace(_MINI_PHOTO.loop, steps=7000, rate=6e-4, muon_rate=3e-3),
     ),
     "smoke": replace(
         _MINI,

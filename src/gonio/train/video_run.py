@@ -28,7 +28,7 @@ from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, load_text_encoder, prompt_tokens
 from gonio.models.weight_files import save_model
 from gonio.train.loop import Report, Training, has_fast_bf16, train
-from gonio.train.pool_cache import PHOTO_LAMPS, pool_cache
+from gonio.train.pool_cache import PHOTO_LAMPS, Accept, pool_cache
 from gonio.train.video import VideoObjective, VideoRecipe, batch_at, widened_input
 
 TRANSFORMER_FOLDER = "transformer"
@@ -64,6 +64,8 @@ def train_video(
     weights: Path | None = None,
     exclude: Sequence[str] = (),
     score: Callable[[MaterialVideo], float] | None = None,
+    accept: Accept | None = None,
+    prepared: Callable[[int], None] | None = None,
     report: Callable[[Report], None] | None = None,
     stop_after_seconds: float = math.inf,
 ) -> bool:
@@ -71,12 +73,13 @@ def train_video(
 
     Writes out/transformer (or out/lora.safetensors), validation videos and validation.json, and the state in
     out/training.safetensors. With `score` the weights kept are those of the best validation that has not
-    collapsed, else the last.
+    collapsed, else the last. accept: see `pool_cache`; asked where the recipe wants recognised clips.
+    prepared is told how much of the pool is encoded, report of every step.
     """
     spec = find_spec(recipe.model)
     text = load_text_encoder(spec, weights)
     codec = load_codec(spec, weights if spec.bundled_autoencoder is None else None)
-    cache = _data(recipe, spec, out, data, pool, environments, exclude, codec, text)
+    cache = _data(recipe, spec, out, data, pool, environments, exclude, codec, text, accept, prepared)
     transformer = _start(recipe, spec, weights)
     if recipe.tuning == "lora":
         add_lora(transformer, rank=recipe.rank)
@@ -197,6 +200,8 @@ def _data(
     exclude: Sequence[str],
     codec: Codec,
     text: TextEncoder,
+    accept: Accept | None,
+    prepared: Callable[[int], None] | None,
 ) -> LatentCache:
     if data is not None:
         cache = LatentCache(data)
@@ -207,6 +212,8 @@ def _data(
         return cache
     if pool is None:
         raise UsageError("no data: give a folder of cached latents, or a recipe that makes its own")
+    if recipe.recognised and accept is None:
+        raise UsageError("the recipe trains on recognised clips; say by what they are")
 
     @torch.no_grad()
     def encode_video(frames: Tensor) -> Tensor:
@@ -240,4 +247,6 @@ def _data(
         photo=photo,
         photos=recipe.photos,
         only_real=recipe.photos_of == "real",
+        accept=accept if recipe.recognised else None,
+        report=prepared,
     )
