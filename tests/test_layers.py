@@ -5,9 +5,9 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "gonio"
 LAYERS = (
-    "errors color blocks folders progress bsdf mitsuba_setup pictures camera media environment map_names pbr "
-    "texture fused_linear neural_material material_video rectify material_file scan models data reconstruct "
-    "generate train render evaluate report demo "
+    "errors color blocks folders progress bsdf mitsuba_setup pictures camera media environment "
+    "environment_encoding map_names pbr texture fused_linear neural_material material_video rectify "
+    "material_file scan models data reconstruct generate train render evaluate report demo "
     "doctor commands cli __main__"
 ).split()
 
