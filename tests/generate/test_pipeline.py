@@ -17,6 +17,8 @@ from gonio.generate.pipeline import (
     squared,
 )
 from gonio.material_video import load_material_video
+from gonio.models.lora import add_lora, save_lora
+from gonio.models.placement import Placement
 from gonio.models.spec import find_spec
 
 FAST = SamplingSettings(seed=1, resolution=32, steps=2)
@@ -88,6 +90,28 @@ def test_a_tileable_video_is_another_one(text_model):
     plain = text_model.video("moss", FAST)
     tile = text_model.video("moss", replace(FAST, tileable=True))
     assert not torch.equal(plain.frames, tile.frames)
+
+
+def test_a_model_in_perspective_cannot_shift_its_latents():
+    with pytest.raises(UsageError, match="--tileable: mini-t2v draws in perspective"):
+        random_generator("mini-t2v", projection="perspective").video("moss", replace(FAST, tileable=True))
+
+
+def test_a_small_lora_is_not_lost_in_the_8_bits_of_the_weights(tmp_path):
+    """Merged after the rounding, a change below a hundredth of a weight would be rounded away."""
+    spec = find_spec("mini-t2v")
+    network = load_generator(spec).transformer
+    add_lora(network, rank=1)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(1e-3)
+    save_lora(tmp_path / "lora.safetensors", network)
+    stored = Placement(fp8=True, compute_dtype=torch.float32)
+    merged = load_generator(spec, None, stored, lora=tmp_path / "lora.safetensors").transformer
+    exact = load_generator(spec, lora=tmp_path / "lora.safetensors").transformer
+    for a, b in zip(merged.parameters(), exact.parameters(), strict=True):
+        assert torch.equal(a, b.to(a.dtype))
 
 
 def test_the_photo_matters_to_an_image_model(image_model):

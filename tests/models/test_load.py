@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gonio.errors import GonioError, UsageError
-from gonio.models import load
+from gonio.models import load, weight_files
 from gonio.models.autoencoder import decode, encode
 from gonio.models.condition import condition
 from gonio.models.placement import Placement, place
@@ -214,6 +214,19 @@ def test_saving_replaces_the_whole_folder_or_nothing(folder):
     with pytest.raises(UsageError, match="holds thesis.tex"):
         save_sharded(transformer, {"a": torch.ones(2)}, {})
     assert (transformer / "thesis.tex").is_file()
+
+
+def test_a_large_network_is_saved_in_large_files(tmp_path, monkeypatch):
+    """A tensor of Wan 14B's feed-forward layers alone is larger than a small network's files."""
+    monkeypatch.setattr(weight_files, "SMALL_SHARD_BYTES", 4000)
+    tensors = {name: torch.rand(1000) for name in "abcd"}
+    with pytest.raises(GonioError, match="allow larger files"):
+        save_sharded(tmp_path / "small", {"a": torch.rand(2000)}, {}, dtype=None)
+    save_sharded(tmp_path / "halves", tensors, {})
+    assert len(list((tmp_path / "halves").glob("*.safetensors"))) == 4
+    monkeypatch.setattr(weight_files, "SMALL_NETWORK_BYTES", 7000)
+    save_sharded(tmp_path / "large", tensors, {})
+    assert len(list((tmp_path / "large").glob("*.safetensors"))) == 1
 
 
 def test_quantised_and_foreign_files_are_refused(tmp_path):

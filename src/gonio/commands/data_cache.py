@@ -8,8 +8,6 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from gonio.errors import UsageError
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataCache:
@@ -63,9 +61,7 @@ class DataCache:
         )
         codec = load_codec(spec, self.weights, device=self.device)
         text = load_text_encoder(spec, self.weights, device=self.device)
-        if spec.image_encoder and self.weights is None:
-            raise UsageError(f"{spec.name} has an image encoder; give its folder with --weights")
-        image = load_image_encoder(self.weights) if spec.image_encoder and self.weights else None
+        image = load_image_encoder(spec, self.weights) if spec.image_encoder else None
 
         @torch.no_grad()
         def encode_video(frames: Tensor) -> Tensor:

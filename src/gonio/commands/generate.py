@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -34,12 +35,18 @@ class Generate:
     """What to make; may be left out with --image."""
     image: Annotated[Path | None, arg(metavar="PHOTO", help_behavior_hint="")] = None
     """Photo of a flat material to start from."""
+    prompts: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
+    """Many prompts instead of one: a JSON object with "prompt" a line, as gonio evaluate video reads them."""
     out: Path
-    """Folder to write; with --count, one folder a seed in it."""
+    """Folder to write; with --count or --prompts, one folder a video in it."""
     model: str = "mini"
     """mini, wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-t2v-1.3b, or a spec file .json."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Folder of the model's weights in diffusers layout; the bundle or the hub's cache when left out."""
+    transformer: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Weights of the transformer alone, such as a finetune of gonio train video; the rest is the model's."""
+    download: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """Fetch the model from the hub where its cache lacks it. Nothing is downloaded otherwise."""
     lora: Annotated[Path | None, arg(metavar="FILE.safetensors", help_behavior_hint="")] = None
     """LoRA for the transformer, in diffusers, DiffSynth or diffusion_model naming."""
     lora_strength: float = 1.0
@@ -75,6 +82,8 @@ class Generate:
     """Where the networks run: cpu, cuda, cuda:1."""
     offload: Literal["none", "model", "group"] = "none"
     """Keep only the network, or the layers, at work on the device."""
+    dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Numbers the transformer of a full-size model computes with on a GPU; on a CPU always fp32."""
     fp8: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
     """Store the transformer's weights in 8 bits."""
     tiling: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
@@ -87,11 +96,11 @@ class Generate:
 
         started = time.perf_counter()
         photo = self._checked()
+        prompts = self._prompts()
         make_folder(self.out)
         generator = self._generator("image" if photo is not None else "text")
-        for seed in range(self.seed, self.seed + self.count):
-            folder = self.out / f"seed_{seed:04d}" if self.count > 1 else self.out
-            video = self._video(generator, seed, photo, folder)
+        for folder, prompt, seed in self._videos(prompts):
+            video = self._video(generator, prompt, seed, photo, folder)
             seconds = time.perf_counter() - started
             print(f"{folder / 'video.mp4'}: {video.frames.shape[0]} frames, {seconds:.0f} s")
             if not self.video_only:
@@ -106,25 +115,64 @@ class Generate:
 
         if not 1 <= self.count <= MAX_COUNT:
             raise UsageError(f"--count {self.count}: allowed are 1 to {MAX_COUNT}")
-        if self.image is None or self.prompt:
+        if self.prompts is None and (self.image is None or self.prompt):
             check_prompt(self.prompt)
         return None if self.image is None else read_color(self.image)
 
+    def _prompts(self) -> list[str]:
+        """The one of the command line, or those of the file, each of which must be fit to be asked."""
+        from gonio.data.clip_captions import read_prompts
+        from gonio.models.text import check_prompt
+
+        if self.prompts is None:
+            return [self.prompt]
+        if self.prompt:
+            raise UsageError(f"--prompts {self.prompts} and a prompt: give one of them")
+        found = read_prompts(self.prompts)
+        if not found:
+            raise UsageError(f"{self.prompts}: holds no prompt; give one a line")
+        for number, prompt in enumerate(found, 1):
+            try:
+                check_prompt(prompt)
+            except UsageError as error:
+                raise UsageError(f"{self.prompts}: prompt {number}: {error}") from None
+        return found
+
+    def _videos(self, prompts: list[str]) -> Iterator[tuple[Path, str, int]]:
+        """Folder, prompt and seed of every video."""
+        for number, prompt in enumerate(prompts):
+            for seed in range(self.seed, self.seed + self.count):
+                names = [] if self.prompts is None else [f"prompt_{number:03d}"]
+                names += [] if self.count == 1 else [f"seed_{seed:04d}"]
+                yield self.out.joinpath("_".join(names)), prompt, seed
+
     def _generator(self, task: str) -> Generator:
         from gonio.generate.pipeline import load_generator, member
-        from gonio.models.lora import load_lora, merge_lora
-        from gonio.models.placement import Placement
+        from gonio.models.hub import fetched_model
+        from gonio.models.placement import DTYPES, Placement
         from gonio.models.spec import check_size
 
         spec = member(self.model, task)
         side = self.resolution or spec.resolution
         check_size(spec, side, side)
-        placement = Placement(device=self.device, offload=self.offload, fp8=self.fp8, tiling=self.tiling)
-        generator = load_generator(spec, self.weights, placement)
-        if self.lora is not None:
-            load_lora(self.lora, generator.transformer)
-            merge_lora(generator.transformer, self.lora_strength)
-        return generator
+        placement = Placement(
+            device=self.device,
+            offload=self.offload,
+            fp8=self.fp8,
+            tiling=self.tiling,
+            compute_dtype=DTYPES[self.dtype],
+        )
+        weights = self.weights
+        if self.download and weights is None and spec.hub is not None:
+            weights = fetched_model(spec.hub)
+        return load_generator(
+            spec,
+            weights,
+            placement,
+            transformer=self.transformer,
+            lora=self.lora,
+            lora_strength=self.lora_strength,
+        )
 
     def _settings(self, seed: int) -> SamplingSettings:
         from gonio.generate.pipeline import SamplingSettings
@@ -141,21 +189,36 @@ class Generate:
             tileable=self.tileable,
         )
 
-    def _video(self, generator: Generator, seed: int, photo: Tensor | None, folder: Path) -> MaterialVideo:
-        """The video of one seed."""
+    def _video(
+        self, generator: Generator, prompt: str, seed: int, photo: Tensor | None, folder: Path
+    ) -> MaterialVideo:
+        """The video of one prompt and seed."""
         from gonio.generate.run import video_shown
 
-        facts = {"image": str(self.image or ""), "lora": str(self.lora or "")}
         return video_shown(
             generator,
-            self.prompt,
+            prompt,
             self._settings(seed),
             folder,
             photo=photo,
             expand=self.expand,
             expand_model=self.expand_model,
-            facts=facts,
+            facts=self._facts(),
         )
+
+    def _facts(self) -> dict[str, object]:
+        """What a video depends on besides its settings: with other facts it is made again."""
+        from gonio.data.ledger import sha256
+        from gonio.media.limits import read_bytes
+
+        return {
+            "image": "" if self.image is None else sha256(read_bytes(self.image)),
+            "weights": str(self.weights or ""),
+            "transformer": str(self.transformer or ""),
+            "lora": str(self.lora or ""),
+            "lora_strength": self.lora_strength,
+            "expand_model": self.expand_model or "",
+        }
 
     def _material(self, video: MaterialVideo, folder: Path) -> None:
         """Reconstruct and show it."""

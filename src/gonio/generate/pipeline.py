@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from gonio.models.denoiser import Denoiser
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
 from gonio.models.load import load_transformer
-from gonio.models.placement import Placement, place
+from gonio.models.lora import load_lora, merge_lora
+from gonio.models.placement import Placement, at_work, place
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, check_prompt, load_text_encoder
 from gonio.pbr import resized_map
@@ -59,6 +61,7 @@ class Generator:
     codec: Codec
     text: TextEncoder
     image: ImageEncoder | None = None
+    placement: Placement = field(default_factory=Placement)
 
     def video(
         self,
@@ -76,22 +79,28 @@ class Generator:
         if (photo is not None) != (spec.task == "image"):
             needs = "a photo" if spec.task == "image" else "no photo"
             raise UsageError(f"model {spec.name} takes {needs}; choose a model for the other task")
+        if settings.tileable and spec.projection != "rectified":
+            # Shifting latents needs frames that all show the same texel at the same place.
+            raise UsageError(
+                f"--tileable: {spec.name} draws in perspective; take a finetune on tileable data"
+            )
         frames, side = settings.frames or spec.frames, settings.resolution or spec.resolution
         draw = torch.Generator().manual_seed(settings.seed)
         noise = gaussian((1, *spec.latent_shape(frames, side, side)), draw)
         trajectory = two_phase(frames)
         steps = settings.steps or spec.steps
-        device, dtype = self.transformer.device, self.transformer.dtype
+        # Not the transformer's own device: offloaded, that is the CPU until it is called.
+        device, dtype = torch.device(self.placement.device), self.transformer.dtype
         prompts = [check_prompt(prompt) if prompt or photo is None else "", settings.negative]
         context, without = (tokens[None].to(device, dtype) for tokens in self._contexts(prompts))
         photo_latents = tokens = None
         if photo is not None:
             picture = squared(photo, side)
             photo_latents = self._photo_latents(picture, frames)
-            tokens = None if self.image is None else self.image.encode(picture).to(device, dtype)
+            tokens = None if self.image is None else self._image_tokens(picture).to(device, dtype)
         latent_height, latent_width = noise.shape[-2:]
         shift = None
-        if settings.tileable and spec.projection == "rectified":
+        if settings.tileable:
             patch = tuple(spec.transformer["patch_size"][1:])
             shift = circular_shift(latent_height, latent_width, steps=steps, patch=patch, generator=draw)
 
@@ -103,17 +112,18 @@ class Generator:
             text = context if conditional else without
             return denoiser(seen.to(device, dtype), timestep, text, tokens)
 
-        latents = sample(
-            predict,
-            noise.to(device),
-            steps=steps,
-            shift=settings.shift or spec.sampling_shift,
-            guidance=spec.guidance if settings.guidance is None else settings.guidance,
-            solver=settings.solver,
-            on_step=on_step,
-            transform_latents=shift,
-            condition=condition(spec, noise, photo_latents),
-        )
+        with at_work(self.transformer, self.placement):
+            latents = sample(
+                predict,
+                noise.to(device),
+                steps=steps,
+                shift=settings.shift or spec.sampling_shift,
+                guidance=spec.guidance if settings.guidance is None else settings.guidance,
+                solver=settings.solver,
+                on_step=on_step,
+                transform_latents=shift,
+                condition=condition(spec, noise, photo_latents),
+            )
         shown = self._decoded(latents, periodic=shift is not None)
         linear = linear_from_srgb(shown)
         if spec.projection == "rectified":
@@ -129,23 +139,35 @@ class Generator:
 
     def _contexts(self, prompts: list[str]) -> Tensor:
         """[P, N, D] with the number of tokens the model was trained with."""
-        tokens, _ = self.text.encode(prompts)
+        with at_work(self.text.model, self.placement):
+            tokens, _ = self.text.encode(prompts)
         count = self.spec.text_tokens
         return pad(tokens, (0, 0, 0, max(0, count - tokens.shape[1])))[:, :count]
+
+    def _image_tokens(self, picture: Tensor) -> Tensor:
+        """[1, M, D] float32"""
+        assert self.image is not None
+        with at_work(self.image.model, self.placement):
+            return self.image.encode(picture)
+
+    def _coding(self) -> AbstractContextManager[None]:
+        return at_work(self.codec.autoencoder, self.placement, whole=True)
 
     @torch.no_grad()
     def _photo_latents(self, picture: Tensor, frames: int) -> Tensor:
         """[1, z, f, h, w]"""
         clip = photo_clip(self.spec, picture, frames)[None]
-        return self.codec.encode(clip.to(self.codec.device)).cpu()
+        with self._coding():
+            return self.codec.encode(clip.to(self.codec.device)).cpu()
 
     @torch.no_grad()
     def _decoded(self, latents: Tensor, *, periodic: bool) -> Tensor:
         """[F, H, W, 3] display-encoded."""
-        latents = latents.to(self.codec.device, self.codec.autoencoder.dtype)
-        if not periodic:
-            return self.codec.decode(latents)[0].float().cpu()
-        planes = decode_periodic(lambda z: self.codec.decode(z).permute(0, 4, 1, 2, 3), latents)
+        with self._coding():
+            latents = latents.to(self.codec.device, self.codec.autoencoder.dtype)
+            if not periodic:
+                return self.codec.decode(latents)[0].float().cpu()
+            planes = decode_periodic(lambda z: self.codec.decode(z).permute(0, 4, 1, 2, 3), latents)
         frames = planes[0].permute(1, 2, 3, 0).float().cpu()
         return blend_boundary(frames, max(2, round(frames.shape[1] * BOUNDARY_BAND))).clamp(0, 1)
 
@@ -169,24 +191,32 @@ def member(model: str, task: str) -> VideoModelSpec:
 
 
 def load_generator(
-    spec: VideoModelSpec, folder: Path | None = None, placement: Placement | None = None
+    spec: VideoModelSpec,
+    folder: Path | None = None,
+    placement: Placement | None = None,
+    *,
+    transformer: Path | None = None,
+    lora: Path | None = None,
+    lora_strength: float = 1.0,
 ) -> Generator:
-    """All networks of a model, from a folder in diffusers layout, the bundle, or the hub's cache."""
+    """All networks of a model, from a folder in diffusers layout, the bundle, or the hub's cache.
+
+    transformer: a folder of its own for the transformer, such as a finetune. lora: merged into it.
+    """
     placement = placement or Placement()
     on_cpu = placement.device == "cpu"
     dtype = torch.float32 if on_cpu or spec.text_encoder == "minilm" else placement.compute_dtype
-    transformer = load_transformer(spec, folder, dtype=dtype)
+    network = load_transformer(spec, transformer or folder, dtype=dtype)
+    if lora is not None:
+        load_lora(lora, network)
+        # Before the weights are stored in 8 bits, in which a small difference would vanish.
+        merge_lora(network, lora_strength)
     codec = load_codec(spec, folder)
     text = load_text_encoder(spec, folder, dtype="fp32" if on_cpu else "bf16")
-    image = None
-    if spec.image_encoder is not None:
-        if folder is None:
-            raise UsageError(
-                f"model {spec.name} needs --weights FOLDER: its image encoder is read from there"
-            )
-        image = load_image_encoder(folder)
-    place(transformer, codec.autoencoder, placement)
-    return Generator(spec=spec, transformer=transformer, codec=codec, text=text, image=image)
+    image = None if spec.image_encoder is None else load_image_encoder(spec, folder)
+    encoders = [text.model] if image is None else [text.model, image.model]
+    place(network, codec.autoencoder, placement, encoders=encoders)
+    return Generator(spec=spec, transformer=network, codec=codec, text=text, image=image, placement=placement)
 
 
 def squared(photo: Tensor, side: int) -> Tensor:

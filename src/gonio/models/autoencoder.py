@@ -41,7 +41,7 @@ def encode(autoencoder: AutoencoderKLWan, frames: Tensor) -> Tensor:
     [B, z, 1, H / s, W / s] where frames are stacked.
     """
     clip = clip_from_frames(autoencoder, frames)
-    if clip[0, 0].numel() <= WHOLE_CLIP_PIXELS:
+    if _takes_whole(autoencoder, clip[0, 0].numel()):
         mean = encode_clip(autoencoder, clip)[:, : autoencoder.config.z_dim]
     else:
         mean = autoencoder.encode(clip).latent_dist.mode()
@@ -54,11 +54,16 @@ def decode(autoencoder: AutoencoderKLWan, latents: Tensor) -> Tensor:
     center, scale = latent_statistics(autoencoder, latents)
     latents = latents * scale + center
     frames, ratio = 4 * latents.shape[2] - 3, autoencoder.spatial_compression_ratio
-    if frames * latents[0, 0, 0].numel() * ratio**2 <= WHOLE_CLIP_PIXELS:
+    if _takes_whole(autoencoder, frames * latents[0, 0, 0].numel() * ratio**2):
         clip = decode_clip(autoencoder, latents)
     else:
         clip = autoencoder.decode(latents, return_dict=False)[0]
     return frames_from_clip(clip).clamp(0, 1)
+
+
+def _takes_whole(autoencoder: AutoencoderKLWan, pixels: int) -> bool:
+    """Whether clips go through at once: small ones, unless tiles or slices were asked for."""
+    return pixels <= WHOLE_CLIP_PIXELS and not (autoencoder.use_tiling or autoencoder.use_slicing)
 
 
 def stacked_frames(config: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ from gonio.media.limits import reason
 from gonio.models import wan_keys
 from gonio.models.load import AUTOENCODER, SUBFOLDERS, TEXT_ENCODER, TRANSFORMER, expected_shapes
 from gonio.models.weight_files import (
+    MAX_SHARD_BYTES,
     MAX_TENSORS,
     STEM,
     TRANSFORMERS_STEM,
@@ -35,7 +36,6 @@ from gonio.models.weight_files import (
 from gonio.progress import progress
 
 MANIFEST = "conversion.json"
-MAX_SHARD_BYTES = 2 << 30
 # What trainers and wrappers put before every name of a network, in any combination.
 _WRAPPERS = ("pipe", "dit", "vae", "model", "diffusion_model", "first_stage_model", "module", "_orig_mod")
 # Names under which a .pt file may hold the tensors one level down.

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gonio.errors import GonioError
+from gonio.models.hub import cached_part
 from gonio.models.pretrained import complete_model, load_pretrained
+from gonio.models.spec import VideoModelSpec
 
 # Of CLIP's training pictures, per channel, display-encoded.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -39,10 +41,14 @@ class ImageEncoder:
         return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2].float()
 
 
-def load_image_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> ImageEncoder:
-    """From a folder in diffusers layout (the model's, with image_encoder/, or the encoder's own)."""
+def load_image_encoder(
+    spec: VideoModelSpec, folder: Path | None = None, *, dtype: torch.dtype = torch.float32
+) -> ImageEncoder:
+    """A model's, from a folder in diffusers layout (with image_encoder/, or its own) or the hub's cache."""
     from transformers import CLIPVisionModel
 
+    if folder is None:
+        folder = cached_part(str(spec.hub), "image_encoder")
     place = folder / "image_encoder" if (folder / "image_encoder").is_dir() else folder
     if not (place / "config.json").is_file():
         raise GonioError(f"{folder}: has no image_encoder/config.json; name a folder in diffusers layout")

@@ -17,6 +17,7 @@ from torch import nn
 from gonio import media
 from gonio.errors import GonioError
 from gonio.media.limits import reason
+from gonio.models.hub import cached_part
 from gonio.models.spec import AUTOENCODER_DEFAULTS, TRANSFORMER_DEFAULTS, VideoModelSpec, plain
 from gonio.models.token_shift import with_token_shift
 from gonio.models.weight_files import (
@@ -183,9 +184,15 @@ def _place(spec: VideoModelSpec, class_name: str, folder: Path | None, bundled: 
     part = SUBFOLDERS[class_name]
     if folder is not None:
         found = folder / part if (folder / part / "config.json").is_file() else folder
-        if not (found / "config.json").is_file():
-            raise GonioError(f"{folder}: has no {part}/config.json; name a folder in diffusers layout")
-        return found
+        if (found / "config.json").is_file():
+            return found
+        # What a training writes is a transformer alone: the rest of a mini model is the bundle's.
+        alone = (folder / SUBFOLDERS[TRANSFORMER] / "config.json").is_file()
+        if bundled is None or not alone:
+            cure = "name a folder in diffusers layout" + (
+                ", and this one with --transformer" if alone else ""
+            )
+            raise GonioError(f"{folder}: has no {part}/config.json; {cure}")
     if bundled is not None:
         found = Path(str(resources.files("gonio"))) / "weights" / bundled
         if not (found / "config.json").is_file():
@@ -193,22 +200,7 @@ def _place(spec: VideoModelSpec, class_name: str, folder: Path | None, bundled: 
         return found
     if spec.hub is None:
         raise GonioError(f"model {spec.name} names no weights of its own; give their folder")
-    return _cached(spec.hub, part)
-
-
-def _cached(repository: str, part: str) -> Path:
-    """The network's folder in the hub's local cache; nothing is fetched."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    cure = f"fetch it with: hf download {repository}, or give the folder of the weights"
-    try:
-        root = Path(snapshot_download(repository, allow_patterns=[f"{part}/*"], local_files_only=True))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
-        raise GonioError(f"{repository} is not on this machine; {cure}") from None
-    if not (root / part / "config.json").is_file():
-        raise GonioError(f"{root}: holds no {part}/config.json; {cure}")
-    return root / part
+    return cached_part(spec.hub, part)
 
 
 def _load(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from gonio.errors import UsageError
 
 OFFLOADS = ("none", "model", "group")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +21,9 @@ class Placement:
     """How networks share a device's memory.
 
     offload: "none"; "model" keeps one network at a time on the device; "group" keeps a few of its layers
-    there, the slowest and smallest. fp8: the transformer's weights are stored as float8_e4m3fn and computed
-    in `compute_dtype`. tiling: the autoencoder works on tiles of 256 pixels (seams are possible);
-    slicing: on one clip of a batch at a time.
+    there, the slowest and smallest (the autoencoder stays one piece). fp8: the transformer's weights are
+    stored as float8_e4m3fn and computed in `compute_dtype`. tiling: the autoencoder works on tiles of 256
+    pixels (seams are possible); slicing: on one clip of a batch at a time.
     """
 
     device: str = "cpu"
@@ -41,16 +43,10 @@ class Placement:
             raise UsageError(f"offload {self.offload!r} moves weights to an accelerator; take --device cuda")
 
 
-def place(
-    transformer: Any,
-    autoencoder: Any,
-    placement: Placement,
-    *,
-    encoders: Sequence[nn.Module] = (),
-) -> None:
-    """Move diffusers' transformer and autoencoder, and encoders used before them, as `placement` wants.
+def place(transformer: Any, autoencoder: Any, placement: Placement, *, encoders: Sequence[Any] = ()) -> None:
+    """Prepare diffusers' transformer and autoencoder, and encoders used before them, as `placement` wants.
 
-    Works in place.
+    Works in place. What `offload` leaves on the CPU comes to the device in `at_work`.
     """
     if placement.tiling:
         autoencoder.enable_tiling()
@@ -60,33 +56,39 @@ def place(
         transformer.enable_layerwise_casting(
             storage_dtype=torch.float8_e4m3fn, compute_dtype=placement.compute_dtype
         )
-    networks = (*encoders, transformer, autoencoder)
     if placement.offload == "none":
-        for network in networks:
+        for network in (*encoders, transformer, autoencoder):
             network.to(placement.device)
-    elif placement.offload == "model":
-        _offload_models(networks, placement.device)
-    else:
-        _offload_groups(networks, placement.device)
+    elif placement.offload == "group":
+        for network in (*encoders, transformer):
+            _offload_groups(network, placement.device)
 
 
-def _offload_models(networks: Sequence[nn.Module], device: str) -> None:
-    """Each network comes to the device when it is called and sends the one before it away."""
-    from accelerate import cpu_offload_with_hook
+@contextmanager
+def at_work(network: nn.Module, placement: Placement, *, whole: bool = False) -> Iterator[None]:
+    """The network is on the device inside and, where networks take turns, on the CPU again afterwards.
 
-    previous: Any = None
-    for network in networks:
-        _, previous = cpu_offload_with_hook(network, torch.device(device), prev_module_hook=previous)
+    whole: of "group" too; for networks whose parts are called one by one, which has no hook.
+    """
+    if placement.offload == "none" or (placement.offload == "group" and not whole):
+        yield
+        return
+    network.to(placement.device)
+    try:
+        yield
+    finally:
+        network.to("cpu")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
-def _offload_groups(networks: Sequence[nn.Module], device: str) -> None:
+def _offload_groups(network: nn.Module, device: str) -> None:
     from diffusers.hooks import apply_group_offloading
 
-    for network in networks:
-        apply_group_offloading(
-            network,
-            onload_device=torch.device(device),
-            offload_device=torch.device("cpu"),
-            offload_type="leaf_level",
-            use_stream=torch.device(device).type == "cuda",
-        )
+    apply_group_offloading(
+        network,
+        onload_device=torch.device(device),
+        offload_device=torch.device("cpu"),
+        offload_type="leaf_level",
+        use_stream=torch.device(device).type == "cuda",
+    )

@@ -33,7 +33,10 @@ _STRAIGHT_QUOTES = str.maketrans("‘’‚‛“”„‟", "''''\"\"\"\"")
 
 
 class TextEncoder(Protocol):
-    """Prompts to contexts; `length` is N, `width` is D."""
+    """Prompts to contexts; `length` is N, `width` is D. model: the network, to be moved."""
+
+    @property
+    def model(self) -> Any: ...
 
     @property
     def length(self) -> int: ...

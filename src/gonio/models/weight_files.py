@@ -25,6 +25,9 @@ MAX_TENSORS = 65_536
 STEM = "diffusion_pytorch_model"  # what diffusers calls the weights of a network
 TRANSFORMERS_STEM = "model"  # what transformers calls them
 PACKING_FILE = "packing.safetensors"  # beside an autoencoder's weights, see `packing`
+# Files of a network that a repository shall hold, and of one that only the hub holds.
+SMALL_SHARD_BYTES, SMALL_NETWORK_BYTES = 16_000_000, 256 << 20
+MAX_SHARD_BYTES = 2 << 30
 _HEADER_BYTES_PER_TENSOR = 256  # a name, a type, a shape and two offsets in a shard's header
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _SHOWN = 3  # keys named in a complaint
@@ -148,7 +151,7 @@ def save_model(
     folder: Path,
     model: torch.nn.Module,
     *,
-    max_bytes: int = 16_000_000,
+    max_bytes: int | None = None,
     dtype: torch.dtype | None = torch.float16,
 ) -> None:
     """A diffusers network with its configuration, as `load` reads it; see `save_sharded`."""
@@ -162,7 +165,7 @@ def save_sharded(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
     *,
-    max_bytes: int = 16_000_000,
+    max_bytes: int | None = None,
     dtype: torch.dtype | None = torch.float16,
     documents: Mapping[str, Any] | None = None,
     stem: str = STEM,
@@ -170,6 +173,7 @@ def save_sharded(
 ) -> None:
     """config.json and safetensors files of at most max_bytes each, with an index where there are several.
 
+    max_bytes: None for SMALL_SHARD_BYTES, or MAX_SHARD_BYTES of a network above SMALL_NETWORK_BYTES.
     `tensors` is read one shard at a time. dtype: of floating point tensors in the file; None keeps theirs.
     documents: further JSON files by name. stem: of the files' names. report is told how many tensors were
     written.
@@ -177,6 +181,9 @@ def save_sharded(
     fit a file; UsageError where `folder` holds files of another kind.
     """
     _require_ours(folder, stem)
+    if max_bytes is None:
+        whole = sum(_stored_bytes(tensor, dtype) for tensor in tensors.values())
+        max_bytes = SMALL_SHARD_BYTES if whole <= SMALL_NETWORK_BYTES else MAX_SHARD_BYTES
     shards = _shards(tensors, max_bytes, dtype)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
     with media.atomic_folder(fresh) as place:
