@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gonio import media
 from gonio.data.cache import CacheSettings
@@ -263,7 +264,7 @@ def test_a_training_writes_what_the_model_loads(pool, cache, weights, tmp_path):
     out.mkdir()
     recipe = replace(RECIPE, validate_every=2)
     seen = []
-    scores = iter([0.9] * 4 + [0.5] * 4)
+    scores = iter([0.1] * 4 + [0.9] * 4 + [0.5] * 4)  # the model before its training scores best
 
     def score(video):
         seen.append(video.frames.shape)
@@ -273,11 +274,46 @@ def test_a_training_writes_what_the_model_loads(pool, cache, weights, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video_run, "find_spec", lambda name: spec)
         done = train_video(recipe, out, data=cache.folder, weights=weights, score=score)
-    assert done and seen == [(17, 32, 32, 3)] * 8
-    load_transformer(SPEC, out)
+    assert done and seen == [(17, 32, 32, 3)] * 12
+    kept, begun = (load_transformer(SPEC, folder).proj_out.bias for folder in (out, weights))
+    assert not torch.equal(kept, begun)
     rows = media.read_json(out / "validation.json")["rows"]
-    assert [row["step"] for row in rows] == [2, 4] and rows[1]["score"] == pytest.approx(0.5)
+    assert [row["step"] for row in rows] == [0, 2, 4] and rows[2]["score"] == pytest.approx(0.5)
     assert (out / "validation" / "000002.mp4").exists()
+
+
+def test_an_image_model_is_validated_on_photos(cache, weights, tmp_path):
+    spec = replace(find_spec("mini-i2v"), bundled_autoencoder=None)
+    network = random_transformer(spec, 1)
+    with torch.no_grad():  # a head of zeros sees no photo
+        network.proj_out.weight.normal_(std=0.02)
+    save_model(weights / "transformer", network)
+    recipe = replace(RECIPE, model="mini-i2v", validate_every=4)
+    photos = [torch.full((32, 32, 3), 0.2), torch.full((32, 32, 3), 0.8)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: spec)
+        train_video(recipe, tmp_path / "out", data=cache.folder, weights=weights, photos=photos)
+    rows = media.read_json(tmp_path / "out" / "validation.json")["rows"]
+    assert [row["step"] for row in rows] == [0, 4] and all(row["spread"] > 0 for row in rows)
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_bits(cache, weights, tmp_path):
+    """Through gradient checkpointing, averaged weights and Muon: weights, optimizer and batches go on."""
+    loop = replace(RECIPES["smoke"].loop, muon_rate=1e-3)
+    recipe = replace(RECIPE, keep="last", checkpointing=True, loop=loop)
+    spec = replace(SPEC, bundled_autoencoder=None)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: spec)
+        assert train_video(recipe, whole, data=cache.folder, weights=weights)
+        for _ in range(loop.steps - 1):
+            assert not train_video(recipe, parts, data=cache.folder, weights=weights, stop_after_seconds=0)
+        assert train_video(recipe, parts, data=cache.folder, weights=weights, stop_after_seconds=0)
+    states = [load_file(folder / "training.safetensors") for folder in (whole, parts)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    networks = [load_transformer(SPEC, folder).state_dict() for folder in (whole, parts)]
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
 
 
 def test_a_lora_training_writes_one_file(pool, cache, weights, tmp_path):
@@ -286,7 +322,10 @@ def test_a_lora_training_writes_one_file(pool, cache, weights, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video_run, "find_spec", lambda name: spec)
         train_video(recipe, tmp_path, data=cache.folder, weights=weights)
+        other = {"data": cache.folder, "weights": weights, "lora_format": "diffsynth"}
+        train_video(recipe, tmp_path / "other", **other)
     assert load_lora(tmp_path / "lora.safetensors", load_transformer(SPEC, weights)) == "diffusers"
+    assert load_lora(tmp_path / "other" / "lora.safetensors", load_transformer(SPEC, weights)) == "diffsynth"
 
 
 def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
@@ -297,7 +336,7 @@ def test_the_best_checkpoint_is_the_best_score_that_has_not_collapsed(tmp_path):
         codec=load_codec(SPEC),
         text=load_minilm(length=64),
     )
-    history = Validations(tmp_path, RECIPE, generator, training, score=lambda video: 0.0)
+    history = Validations(tmp_path, RECIPE, generator, training, [], score=lambda video: 0.0)
     history.found = [video_run.Validation(step=1, score=0.5, spread=1.0)]
     history.kept = True
     assert history._is_best(video_run.Validation(step=2, score=0.4, spread=0.8))

@@ -6,7 +6,7 @@ import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -90,6 +90,12 @@ class TrainVideo:
     """Panoramas that light the reference photos (mini-* but mini-t2v)."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Weights to begin with, in diffusers layout; the recipe's own when left out."""
+    transformer: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Weights of the transformer alone to begin with, such as an earlier finetune."""
+    photos: Annotated[tuple[Path, ...], arg(metavar="PHOTO...", help_behavior_hint="")] = ()
+    """Photos an image model is validated on (text models: four prompts of our own)."""
+    lora_format: Literal["diffusers", "diffsynth", "comfyui", "musubi"] = "diffusers"
+    """How the keys of a LoRA are spelled in its file."""
     exclude: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
     """Prompts that no training caption may equal."""
     steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
@@ -106,6 +112,7 @@ class TrainVideo:
         from gonio.evaluate.attributes import is_recognised
         from gonio.evaluate.rpc import residual_parallax_coherence
         from gonio.folders import make_folder
+        from gonio.media import read_color
         from gonio.progress import counted, progress
         from gonio.train.video import RECIPES
         from gonio.train.video_run import train_video
@@ -118,6 +125,7 @@ class TrainVideo:
         recipe = replace(recipe, loop=loop)
         if self.data is None and recipe.clips is None:
             raise UsageError(f"--recipe {self.recipe} needs --data; make it with gonio data videos and cache")
+        photos = [read_color(photo) for photo in self.photos]
         make_folder(self.out)
         pool = shown_pool(recipe.clips, self.maps) if self.data is None and recipe.clips else None
 
@@ -135,6 +143,9 @@ class TrainVideo:
                 pool=pool,
                 environments=self.environments,
                 weights=self.weights,
+                transformer=self.transformer,
+                photos=photos,
+                lora_format=self.lora_format,
                 exclude=read_prompts(self.exclude) if self.exclude else (),
                 score=lambda video: residual_parallax_coherence(video).loss,
                 accept=accept,

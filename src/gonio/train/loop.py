@@ -213,7 +213,7 @@ def train(
 
     With a checkpoint path the state is kept there and a run of the same identity goes on from it exactly.
     Several processes keep theirs in a folder of that name through accelerate. `validate(step)` is called
-    every `every` steps and at the end.
+    every `every` steps and at the end, by the first process.
     """
     identity = identity or {}
     # Autocast leaves the small weights of norms in float32, which torch says once a process.
@@ -228,7 +228,9 @@ def train(
         if report is not None:
             report(figures)
         if validate is not None and (last or (every and training.step % every == 0)):
-            validate(training.step)
+            if training.accelerator.is_main_process:
+                validate(training.step)
+            training.accelerator.wait_for_everyone()
         stop = time.monotonic() - started > stop_after_seconds
         if checkpoint is not None and (stop or last or time.monotonic() - saved > checkpoint_seconds):
             _save(training, checkpoint, identity, many)

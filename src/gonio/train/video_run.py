@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from gonio.generate.pipeline import Generator, SamplingSettings
 from gonio.material_video import MaterialVideo
 from gonio.models.codec import Codec, load_codec
 from gonio.models.denoiser import Denoiser
+from gonio.models.image import load_image_encoder
 from gonio.models.load import load_transformer, random_transformer
 from gonio.models.lora import add_lora, save_lora
+from gonio.models.placement import Placement
 from gonio.models.small_attention import with_small_attention
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, load_text_encoder, prompt_tokens
@@ -62,7 +64,10 @@ def train_video(
     pool: ClipPool | None = None,
     environments: Path | None = None,
     weights: Path | None = None,
+    transformer: Path | None = None,
     exclude: Sequence[str] = (),
+    photos: Sequence[Tensor] = (),
+    lora_format: str = "diffusers",
     score: Callable[[MaterialVideo], float] | None = None,
     accept: Accept | None = None,
     prepared: Callable[[int], None] | None = None,
@@ -72,23 +77,40 @@ def train_video(
     """Train; returns whether the last step was reached.
 
     Writes out/transformer (or out/lora.safetensors), validation videos and validation.json, and the state in
-    out/training.safetensors. With `score` the weights kept are those of the best validation that has not
-    collapsed, else the last. accept: see `pool_cache`; asked where the recipe wants recognised clips.
-    prepared is told how much of the pool is encoded, report of every step.
+    out/training.safetensors. transformer: weights to begin with that are not those of the model in `weights`.
+    photos: [H, W, 3] linear, what an image model is validated on; without any, it is not. With `score` the
+    weights kept are those of the best validation that has not collapsed, else the last. accept: see
+    `pool_cache`; asked where the recipe wants recognised clips. prepared is told how much of the pool is
+    encoded, report of every step.
     """
     spec = find_spec(recipe.model)
+    if photos and spec.task == "text":
+        raise UsageError(f"{spec.name} takes no photos; validation is by prompts of our own")
     text = load_text_encoder(spec, weights)
     codec = load_codec(spec, weights if spec.bundled_autoencoder is None else None)
     cache = _data(recipe, spec, out, data, pool, environments, exclude, codec, text, accept, prepared)
-    transformer = _start(recipe, spec, weights)
+    network = _start(recipe, spec, transformer or weights)
     if recipe.tuning == "lora":
-        add_lora(transformer, rank=recipe.rank)
+        add_lora(network, rank=recipe.rank)
     if recipe.checkpointing:
-        transformer.enable_gradient_checkpointing()
-    training = Training(VideoObjective(Denoiser(spec, transformer.train(), codec.deviation)), recipe.loop)
-    generator = Generator(spec=spec, transformer=transformer, codec=codec, text=text)
-    history = Validations(out, recipe, generator, training, score)
-    with_small_attention(transformer, spec.token_count(spec.frames, recipe.resolution, recipe.resolution))
+        network.enable_gradient_checkpointing()
+    training = Training(VideoObjective(Denoiser(spec, network.train(), codec.deviation)), recipe.loop)
+    device = training.accelerator.device
+    codec.autoencoder.to(device)
+    place = Placement(device=str(device))
+    generator = Generator(spec=spec, transformer=network, codec=codec, text=text, placement=place)
+    shown: list[tuple[str, Tensor | None]] = [("", photo) for photo in photos]
+    if spec.task == "text":
+        shown = [(prompt, None) for prompt in VALIDATION_PROMPTS]
+    elif photos and spec.image_encoder is not None:
+        generator = replace(generator, image=load_image_encoder(spec, weights))
+    history = Validations(out, recipe, generator, training, shown, score, lora_format)
+    with_small_attention(network, spec.token_count(spec.frames, recipe.resolution, recipe.resolution))
+    pretrained = recipe.start is not None or weights is not None or transformer is not None
+    first = training.accelerator.is_main_process and not history.found
+    if shown and pretrained and recipe.keep == "best" and first:
+        # What collapse is measured against: how much the model's videos differed before it was finetuned.
+        history.validate(0)
     done = train(
         training,
         lambda step, index: batch_at(recipe, spec, cache, step, index),
@@ -96,19 +118,22 @@ def train_video(
         identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
         report=report,
         every=recipe.validate_every,
-        # Validation is by prompt alone, which an image model has learned to follow only from such clips.
-        validate=history.validate if spec.task == "text" else None,
+        validate=history.validate if shown else None,
         stop_after_seconds=stop_after_seconds,
     )
-    if not history.kept:
-        history.keep()
-    facts = {"recipe": asdict(recipe), "clips": len(cache), "steps": training.step, "loss": training.smooth}
-    media.write_json(out / "training.json", facts)
+    if training.accelerator.is_main_process:
+        if not history.kept:
+            history.keep()
+        facts = {"recipe": asdict(recipe), "clips": len(cache), "steps": training.step}
+        media.write_json(out / "training.json", facts | {"loss": training.smooth})
     return done
 
 
 class Validations:
-    """Videos of the validation prompts along a training, their measures, and the best weights so far."""
+    """Videos of the same prompts or photos along a training, their measures, and the best weights so far.
+
+    shown: (prompt, photo or None) of each video.
+    """
 
     def __init__(
         self,
@@ -116,26 +141,32 @@ class Validations:
         recipe: VideoRecipe,
         generator: Generator,
         training: Training,
-        score: Callable[[MaterialVideo], float] | None,
+        shown: Sequence[tuple[str, Tensor | None]],
+        score: Callable[[MaterialVideo], float] | None = None,
+        lora_format: str = "diffusers",
     ) -> None:
         self.out, self.recipe, self.generator = out, recipe, generator
-        self.training, self.score = training, score
+        self.training, self.shown, self.score, self.lora_format = training, shown, score, lora_format
         path = out / "validation.json"
         self.found = [Validation(**v) for v in media.read_json(path)["rows"]] if path.exists() else []
-        self.kept = bool(self.found)
+        self.kept = any(validation.step > 0 for validation in self.found)
 
     def validate(self, step: int) -> None:
-        """Generate with the averaged weights, measure, and keep the weights if they are the best."""
+        """Generate with the averaged weights, measure, and keep the weights if they are the best.
+
+        Step 0 is the model before its training: it is measured and never kept.
+        """
         model, trained = self.generator.transformer, self._swap(self.training.averaged())
         model.eval()
         settings = SamplingSettings(seed=self.recipe.seed, resolution=self.recipe.resolution)
-        videos = [self.generator.video(prompt, settings) for prompt in VALIDATION_PROMPTS]
+        with self.training.accelerator.autocast():
+            videos = [self.generator.video(prompt, settings, photo=photo) for prompt, photo in self.shown]
         model.train()
         shown = [srgb_from_linear(video.frames) for video in videos]
         media.write_video(self.out / "validation" / f"{step:06d}.mp4", torch.cat(shown, 2), fps=6)
         scores = [self.score(video) for video in videos] if self.score else [math.nan]
         found = Validation(step=step, score=sum(scores) / len(scores), spread=_spread(shown))
-        if self._is_best(found):
+        if step > 0 and self._is_best(found):
             self.keep()
         self._swap(trained)
         self.found.append(found)
@@ -145,7 +176,8 @@ class Validations:
         if not self.score or self.recipe.keep == "last":
             return True
         first = self.found[0].spread if self.found else found.spread
-        sound = [v for v in self.found if v.spread >= COLLAPSE * first and math.isfinite(v.score)]
+        trained = [v for v in self.found if v.step > 0]
+        sound = [v for v in trained if v.spread >= COLLAPSE * first and math.isfinite(v.score)]
         if found.spread < COLLAPSE * first or not math.isfinite(found.score):
             return not self.kept
         return all(found.score <= v.score for v in sound)
@@ -153,7 +185,8 @@ class Validations:
     def keep(self) -> None:
         """Write the weights as they are now in the model."""
         if self.recipe.tuning == "lora":
-            save_lora(self.out / "lora.safetensors", self.generator.transformer)
+            path = self.out / "lora.safetensors"
+            save_lora(path, self.generator.transformer, format=self.lora_format)
         else:
             trained = self._swap(self.training.averaged())
             save_model(self.out / TRANSFORMER_FOLDER, self.generator.transformer)
@@ -171,9 +204,9 @@ class Validations:
 
 
 def _spread(shown: list[Tensor]) -> float:
-    """Root mean square difference over all pairs of videos [F, H, W, 3]."""
+    """Root mean square difference over all pairs of videos [F, H, W, 3]; 0 of a single one."""
     stacked = torch.stack(shown)
-    count = len(shown)
+    count = max(2, len(shown))
     variance = stacked.var(0, correction=0).mean()
     return float((2 * variance * count / (count - 1)).sqrt())
 
