@@ -1,8 +1,8 @@
 """Does Residual Parallax Coherence tell right videos from wrong ones?
 
-    python benchmarks/rpc_sanity.py [MAPS...] [--resolution 256]
+    python benchmarks/rpc_sanity.py [MAPS...] [--resolution 256] [--frames 81] [--most 8]
 
-Materials are scanned along the 17-frame two-phase path (scans are kept in the cache folder). Each scan is
+Materials are scanned along the two-phase path (scans are kept in the cache folder). Each scan is
 measured as it is, and spoilt in three ways that leave every single picture as good as it was:
 
     shuffled   the pictures of the camera phase in another order
@@ -65,13 +65,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("maps", nargs="*", type=Path)
     parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--frames", type=int, choices=(17, 41, 81), default=17)
+    parser.add_argument("--most", type=int, default=8, help="materials")
     options = parser.parse_args()
     cv2.setNumThreads(torch.get_num_threads())
     settings = ScanSettings(resolution=options.resolution, spp=TRUTH_SPP, denoise=False, aov=False)
     losses: dict[str, list[float]] = {}
-    for folder in chosen_maps(options.maps, with_height=True, most=8):
+    for folder in chosen_maps(options.maps, with_height=True, most=options.most):
         material = load_material_maps(folder)
-        video = cached_scan(material, two_phase(17), settings)
+        video = cached_scan(material, two_phase(options.frames), settings)
         row = {
             kind: residual_parallax_coherence(spoilt, RPCSettings()).loss
             for kind, spoilt in variants(video).items()

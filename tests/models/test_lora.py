@@ -11,7 +11,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gonio.errors import GonioError, UsageError
-from gonio.models.lora import FORMATS, IMAGE_TARGETS, TARGETS, add_lora, load_lora, merge_lora, save_lora
+from gonio.models.lora import (
+    FORMATS,
+    IMAGE_TARGETS,
+    TARGETS,
+    add_lora,
+    convert_lora,
+    load_lora,
+    merge_lora,
+    save_lora,
+)
 
 TWIN = {
     "num_attention_heads": 2,
@@ -326,3 +335,25 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     with pytest.raises(GonioError, match="not finite"):
         save_lora(path, spoiled)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("other", FORMATS)
+def test_a_file_rewritten_in_another_format_is_the_same_lora(tmp_path, format, other):
+    model = trained(twin(), alpha=1.5)
+    save_lora(tmp_path / "a.safetensors", model, format=format)
+    with torch.device("meta"):
+        names = twin()
+    assert convert_lora(tmp_path / "a.safetensors", tmp_path / "b.safetensors", names, format=other) == format
+    loaded = twin()
+    assert load_lora(tmp_path / "b.safetensors", loaded) == other
+    torch.testing.assert_close(output(loaded), output(model))
+
+
+def test_a_lora_of_another_model_is_not_rewritten(tmp_path):
+    save_lora(tmp_path / "a.safetensors", trained(twin()))
+    with pytest.raises(GonioError, match="does not fit"):
+        convert_lora(
+            tmp_path / "a.safetensors", tmp_path / "b.safetensors", twin(ffn_dim=16), format="musubi"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

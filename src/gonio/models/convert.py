@@ -99,7 +99,7 @@ KINDS = (
 )
 # Part of a name -> what the file is and what to do instead. The first that fits is told.
 REFUSALS = (
-    (".lora_", "a LoRA, not a whole network; convert the network it belongs to, and load the LoRA beside it"),
+    (".lora_", "a LoRA, not a whole network; load it with --lora, or rewrite it with --lora-format"),
     ("vace_blocks.", "a VACE checkpoint, which is not supported; use a text or image model of Wan 2.1"),
     (
         "encoder.downsamples.0.downsamples.",

@@ -120,15 +120,41 @@ def save_lora(
 
     Raises GonioError where the adapters are not finite or the file cannot be written.
     """
-    style = _format(format)
     layers = _lora_layers(model)
     if not layers:
         raise UsageError(f"{shown(path)}: the model has no LoRA to save; add or load one first")
-    stems = _stems(model, style)
-    tensors: dict[str, Tensor] = {}
+    adapters = {}
     for name, layer in layers.items():
         down, up = (part[_ADAPTER].weight.detach().float().cpu() for part in (layer.lora_A, layer.lora_B))
-        scale = float(layer.scaling[_ADAPTER])
+        adapters[name] = down, up, float(layer.scaling[_ADAPTER])
+    _write(path, model, adapters, format, metadata)
+
+
+def convert_lora(
+    source: str | os.PathLike[str], path: str | os.PathLike[str], model: Any, *, format: str
+) -> str:
+    """The adapters of a file, written in another format. -> the format they had.
+
+    model: the transformer they fit; its names and shapes count alone, so it may be on the meta device.
+    Raises GonioError as `load_lora` and `save_lora` do.
+    """
+    found, adapters = _read(Path(source), model)
+    _write(path, model, {name: (down, up, 1.0) for name, (down, up) in adapters.items()}, format)
+    return found
+
+
+def _write(
+    path: str | os.PathLike[str],
+    model: Any,
+    adapters: Mapping[str, tuple[Tensor, Tensor, float]],
+    format: str,
+    metadata: Mapping[str, str] = {},
+) -> None:
+    """adapters: A, B and the factor alpha / rank by layer."""
+    style = _format(format)
+    stems = _stems(model, style)
+    tensors: dict[str, Tensor] = {}
+    for name, (down, up, scale) in adapters.items():
         stem = style.prefixes[0] + stems[name]
         tensors[f"{stem}.{style.down}"] = down.contiguous()
         tensors[f"{stem}.{style.up}"] = (up if style.stores_alpha else up * scale).contiguous()
@@ -137,8 +163,8 @@ def save_lora(
     for key, value in tensors.items():
         if not bool(torch.isfinite(value).all()):
             raise GonioError(f"{shown(path)}: {key} is not finite; train again with a lower learning rate")
-    ranks = {layer.r[_ADAPTER] for layer in layers.values()}
-    alphas = {layer.r[_ADAPTER] * layer.scaling[_ADAPTER] for layer in layers.values()}
+    ranks = {len(down) for down, _, _ in adapters.values()}
+    alphas = {len(down) * scale for down, _, scale in adapters.values()}
     about = {
         "format": format,
         "rank": _shared(ranks),
@@ -154,7 +180,21 @@ def load_lora(path: str | os.PathLike[str], model: Any) -> str:
     The keys say which format it is and which layers are adapted; alpha is multiplied into B. Every key must
     fit the model, and its shape is checked before it is read. Raises GonioError.
     """
-    source = Path(path)
+    format, adapters = _read(Path(path), model)
+    ranks = {name: len(down) for name, (down, _) in adapters.items()}
+    rank = max(ranks.values())
+    others = {name: value for name, value in ranks.items() if value != rank}
+    _inject(model, rank=rank, alpha=float(rank), targets=list(adapters), ranks=others)
+    injected = _lora_layers(model)
+    with torch.no_grad():
+        for name, (down, up) in adapters.items():
+            injected[name].lora_A[_ADAPTER].weight.copy_(down)
+            injected[name].lora_B[_ADAPTER].weight.copy_(up)
+    return format
+
+
+def _read(source: Path, model: Any) -> tuple[str, dict[str, tuple[Tensor, Tensor]]]:
+    """A file's format, and A and B of every adapted layer with alpha / rank multiplied into B."""
     file = open_weights(source)
     layers = _linear_layers(model)
     format, places = _matched(source, list(file.shapes), model)
@@ -168,16 +208,7 @@ def load_lora(path: str | os.PathLike[str], model: Any) -> str:
     for name, pair in adapters.items():
         if not all(bool(torch.isfinite(value).all()) for value in pair):
             raise GonioError(f"{shown(source)}: the adapter of {name} is not finite; export the LoRA again")
-    ranks = {name: len(down) for name, (down, _) in adapters.items()}
-    rank = max(ranks.values())
-    others = {name: value for name, value in ranks.items() if value != rank}
-    _inject(model, rank=rank, alpha=float(rank), targets=list(adapters), ranks=others)
-    injected = _lora_layers(model)
-    with torch.no_grad():
-        for name, (down, up) in adapters.items():
-            injected[name].lora_A[_ADAPTER].weight.copy_(down)
-            injected[name].lora_B[_ADAPTER].weight.copy_(up)
-    return format
+    return format, adapters
 
 
 def merge_lora(model: Any, strength: float = 1.0) -> None:
