@@ -31,7 +31,7 @@ def test_source_files_named_in_documents_exist(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_command_lines_in_documents_are_understood(document):
     for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in re.split(r"\n|&&", block.replace("\\\n", " ")):
             words = shlex.split(line, comments=True)
             if words[:1] == ["gonio"]:
                 parse(words[1:])  # UsageError when it is not
