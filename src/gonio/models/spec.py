@@ -369,7 +369,8 @@ SPECS: dict[str, VideoModelSpec] = {
             task="text",
             transformer=_MINI_TRANSFORMER,
             bundled_transformer="mini/transformer",
-            **_MINI,
+            # A photo says more than a prompt and needs less: 2 for the image model.
+            **_MINI | {"guidance": 3.0},
         ),
         VideoModelSpec(
             name="mini-i2v",
