@@ -437,11 +437,20 @@ def test_bad_materials(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("value", ['"high"', "1e999", "true", "[1]"])
-@pytest.mark.parametrize("key", ["height_factor", "height_mean", "height_scale_tile_widths"])
+@pytest.mark.parametrize(
+    "key", ["height_factor", "height_mean", "height_scale_tile_widths", "physical_size_m"]
+)
 def test_bad_numbers_in_metadata(tmp_path: Path, key: str, value: str) -> None:
     folder = _maps(tmp_path / "bricks", height=torch.full((8, 8), 0.5))
     (folder / "metadata.json").write_text(f'{{"{key}": {value}}}')
     _refused(tmp_path, lambda: load_material_maps(folder), "metadata.json", key)
+
+
+@pytest.mark.parametrize("value", ["0", "-1.5"])
+def test_a_physical_size_that_is_not_positive(tmp_path: Path, value: str) -> None:
+    folder = _maps(tmp_path / "bricks")
+    (folder / "metadata.json").write_text(f'{{"physical_size_m": {value}}}')
+    _refused(tmp_path, lambda: load_material_maps(folder), "metadata.json", "physical_size_m")
 
 
 def test_material_folder_that_is_none(tmp_path: Path) -> None:

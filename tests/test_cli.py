@@ -16,6 +16,7 @@ import torch
 from gonio import media
 from gonio.cli import main, one_line
 from gonio.data.procedural import sample_material
+from gonio.evaluate.metrics import MAPE_CLIP, MAPE_EPSILON
 from gonio.material_file import load_material, save_material
 from gonio.neural_material import Decoder, MaterialSpec, NeuralMaterial
 from gonio.pbr import save_material_maps
@@ -51,7 +52,9 @@ COMMANDS = [
 def place(tmp_path_factory) -> Path:
     """A folder with good maps, a small material, and things that look like inputs but are not."""
     folder = tmp_path_factory.mktemp("inputs")
-    save_material_maps(sample_material(3, resolution=32), folder / "maps")
+    material = sample_material(3, resolution=32)
+    measured = dataclasses.replace(material, metadata=material.metadata | {"physical_size_m": 0.5})
+    save_material_maps(measured, folder / "maps")
     (folder / "empty").mkdir()
     (folder / "note.txt").write_text("no picture")
     (folder / "fake.safetensors").write_bytes(b"x" * 100)
@@ -69,12 +72,12 @@ def place(tmp_path_factory) -> Path:
     for index in range(17):
         media.write_image(folder / "seventeen" / f"{index}.png", torch.full((8, 8, 3), 0.5))
     media.write_image(folder / "square.hdr", torch.ones(8, 8, 3))
-    broken = folder / "broken maps"
-    save_material_maps(sample_material(3, resolution=32), broken)
-    (broken / "normal.png").write_bytes((broken / "normal.png").read_bytes()[:100])
+    for broken in (folder / "broken maps", folder / "broken"):
+        save_material_maps(material, broken)
+        (broken / "normal.png").write_bytes((broken / "normal.png").read_bytes()[:100])
     spec = MaterialSpec(offset_channels=2, reflectance_channels=2, hidden_width=8, hidden_layers=1)
-    material = NeuralMaterial(torch.randn(8, 8, 2), torch.randn(8, 8, 2), Decoder(spec))
-    save_material(folder / "good.safetensors", material)
+    neural = NeuralMaterial(torch.randn(8, 8, 2), torch.randn(8, 8, 2), Decoder(spec))
+    save_material(folder / "good.safetensors", neural)
     return folder
 
 
@@ -172,6 +175,11 @@ USAGE = {
     "render good.safetensors --out a.gif": "--out a.gif",
     "render good.safetensors --out a.png --turntable": ".mp4",
     "render good.safetensors --out a.png --spp 0": "--spp 0",
+    "render good.safetensors --out a.png --light 1,2": "--light 1,2: give numbers X,Y,Z[,INTENSITY]",
+    "render good.safetensors --out a.png --light 1,2,3 --light 1,2,nan": "--light 1,2,nan: light position",
+    "render good.safetensors --out a.png --sphere-light 1,2,3,-1": "--sphere-light 1,2,3,-1: light radius",
+    "render good.safetensors --out turn.gif --turntable": "as frames into a folder",
+    "render good.safetensors --out new/a.mp4 --turntable --frame-format exr": "--frame-format exr",
     "data materials --out x --count 0": "--count 0",
     "data materials --out x --family cheese": "cheese",
     "data materials --out x --color ultraviolet": "ultraviolet",
@@ -204,31 +212,78 @@ FAILURE = {
     "render good.safetensors --out a.png --environment nowhere.hdr": "nowhere.hdr does not exist",
     "render good.safetensors --out a.png --shape fake.obj": "fake.obj",
     "render good.safetensors --out note.txt/a.png": "note.txt",
+    "render fake.safetensors --out new/turn --turntable": "fake.safetensors",
     "evaluate reconstruction nowhere --out r.json": "nowhere does not exist",
     "evaluate ablations nowhere --out x": "nowhere does not exist",
     "evaluate reconstruction maps --out old.json": "old.json: holds no results",
     "evaluate reconstruction maps --out other.json": "other.json: holds results with method",
-    "train neural-material --recipe smoke --out d.safetensors --maps nowhere": "nowhere does not exist",
+    "train neural-material --recipe smoke --out new/d.safetensors --maps nowhere": "nowhere does not exist",
+    "train neural-material --recipe smoke --out new/d.safetensors --maps broken": "broken/normal.png",
     "train category --features nowhere.pth --out c.safetensors": "nowhere.pth: no file",
     "train category --features note.txt --out c.safetensors": "note.txt: not readable as weights",
     "data materials --out note.txt": "note.txt",
 }
 
 
+def files_in(folder: Path) -> set[Path]:
+    """Every file and folder below it; the cache is not the command's output."""
+    return {path for path in folder.rglob("*") if folder / "cache" not in (path, *path.parents)}
+
+
 @pytest.mark.parametrize("line", USAGE)
-def test_bad_usage_exits_with_2_and_one_line(run, line):
+def test_bad_usage_exits_with_2_and_one_line(run, place, line):
+    before = files_in(place)
     code, out, err = run(*line.split())
     assert code == 2, err
+    assert files_in(place) == before
     err = [line for line in err if not line.startswith("gonio: warning: ")]
     assert len(err) == 1 and err[0].startswith("gonio: ") and USAGE[line] in err[0], err
 
 
 @pytest.mark.parametrize("line", FAILURE)
 @pytest.mark.filterwarnings("ignore:.*assuming the two-phase")
-def test_bad_input_exits_with_1_and_one_line(run, line):
+def test_bad_input_exits_with_1_and_one_line(run, place, line):
+    before = files_in(place)
     code, out, err = run(*line.split())
     assert code == 1, err
+    assert files_in(place) == before
     assert len(err) == 1 and err[0].startswith("gonio: ") and FAILURE[line] in err[0], err
+
+
+def begun(*_, **__):
+    raise AssertionError("the work has begun")
+
+
+@pytest.mark.parametrize(
+    ("line", "work"),
+    [
+        ("evaluate reconstruction maps", "reconstruction.make_case"),
+        ("evaluate video fake.mp4 --training-set seventeen", "similarity.pictures_of"),
+    ],
+)
+def test_a_contact_sheet_that_cannot_be_written_costs_no_work(run, place, monkeypatch, line, work):
+    monkeypatch.setattr(f"gonio.evaluate.{work}", begun)
+    before = files_in(place)
+    code, out, err = run(*line.split(), *"--out sheets/r.json --contact-sheet note.txt/sheet.png".split())
+    assert (code, out) == (1, []) and len(err) == 1
+    assert err[0].startswith("gonio: note.txt: cannot write here"), err
+    assert files_in(place) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "work"),
+    [
+        ("train neural-material --recipe smoke --out new/d.safetensors", "neural_material.train_universal"),
+        ("train category --recipe smoke --features note.txt --out new/c.safetensors", "category.gather"),
+    ],
+)
+def test_maps_to_train_on_are_looked_for_before_the_work(run, place, monkeypatch, line, work):
+    monkeypatch.setattr(f"gonio.train.{work}", begun)
+    monkeypatch.setattr("gonio.train.category.read_features", lambda path: None)
+    before = files_in(place)
+    code, _, err = run(*line.split(), "--maps", "maps", "empty")
+    assert code == 1 and len(err) == 1 and "empty has no base colour map" in err[0], err
+    assert files_in(place) == before
 
 
 def test_a_damaged_map_is_named(run):
@@ -323,6 +378,7 @@ def test_scan_reconstruct_and_render(run, place, quick_fits):
     assert material.resolution == (16, 16)
     assert material.provenance.method == "scratch" and material.provenance.extra["views"] == 17
     assert material.provenance.licence == "Apache-2.0 (procedural)"
+    assert material.provenance.physical_size_m == 0.5
     assert [p.name for p in (place / "made").iterdir()] == ["m.safetensors"]  # no checkpoint is left
 
     render = "render made/m.safetensors --shape plane --resolution 16 --spp 1"
@@ -332,6 +388,28 @@ def test_scan_reconstruct_and_render(run, place, quick_fits):
     code, out, err = run(*render.split(), "--turntable", "--frames", "2", "--out", "made/a.mp4")
     assert (code, err) == (0, [])
     assert media.read_video(place / "made" / "a.mp4").shape == (2, 16, 16, 3)
+
+    code, out, err = run(
+        *render.split(), *"--turntable --frames 2 --out made/turn --frame-format exr".split()
+    )
+    assert (code, out, err) == (0, ["made/turn"], [])
+    assert sorted(p.name for p in (place / "made" / "turn").iterdir()) == ["0000.exr", "0001.exr"]
+
+
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        ("--light 1,-2,4,50", "--light 1,-2,4,100"),
+        ("--light -1,-2,4,50", "--light -1,-2,4,50 --light=-1,-2,4,50"),
+        ("--sphere-light 1,-2,4,.5,90", "--sphere-light 1,-2,4,.5,180"),
+    ],
+)
+def test_lamps_light_the_picture_alone_and_add_up(run, place, once, twice):
+    line = "render good.safetensors --shape plane --resolution 16 --spp 16 --out"
+    for name, lamps in (("once", once), ("twice", twice)):
+        assert run(*line.split(), f"lit/{name}.exr", *lamps.split())[0] == 0
+    means = [float(media.read_color(place / "lit" / f"{name}.exr").mean()) for name in ("once", "twice")]
+    assert means[0] > 0.05 and means[1] == pytest.approx(2 * means[0], rel=0.05)
 
 
 def test_a_video_without_trajectory_is_taken_with_a_one_line_warning(run, quick_fits):
@@ -345,6 +423,14 @@ def test_an_81_frame_video_can_be_fitted_from_17(run, place, quick_fits):
         media.write_image(place / "many" / f"{index}.png", torch.full((8, 8, 3), 0.2 + index / 200))
     code, out, _ = run(*"reconstruct many --out s17.safetensors --method scratch --views 17".split())
     assert code == 0 and "from 17 frames" in out[0]
+
+
+def test_help_states_the_domains_of_the_measures(run):
+    _, out, _ = run("evaluate", "reconstruction", "--help")
+    text = " ".join(" ".join(out).split())
+    assert "PSNR, SSIM, FLIP and LPIPS are of display-encoded frames; MSE is of linear radiance" in text
+    stated = f"clipped to [0, {MAPE_CLIP:g}]: the mean of |x - y| / (y + {MAPE_EPSILON:g}), y the truth"
+    assert f"MAPE of linear radiance {stated}" in text
 
 
 def test_evaluate_writes_rows_and_goes_on(run, place, quick_fits, monkeypatch):

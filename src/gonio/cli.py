@@ -30,6 +30,7 @@ from gonio.commands.render import Render
 from gonio.commands.scan import Scan
 from gonio.commands.train import Train
 from gonio.errors import GonioError, UsageError
+from gonio.folders import no_empty_folders
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _DESCRIPTION = "Neural materials from prompts, photos and videos. Try: gonio demo"
@@ -111,7 +112,8 @@ def one_line(box: str) -> str:
 
 def _run(command: Command) -> int:
     try:
-        command.run()
+        with no_empty_folders():
+            command.run()
     except UsageError as error:
         return _fail(str(error), USAGE)
     except GonioError as error:

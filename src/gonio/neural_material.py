@@ -211,7 +211,7 @@ def parallax_loss(du: Tensor, truth: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a material came from; travels with its file."""
+    """Where a material came from; travels with its file. physical_size_m: metres a tile width."""
 
     name: str = "material"
     source: str = ""

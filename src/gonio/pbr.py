@@ -38,8 +38,9 @@ _CONVENTIONS = {"gl": "GL", "opengl": "GL", "ogl": "GL", "dx": "DX", "directx": 
 class PBRMaterial:
     """A flat material. All maps share [H, W] and are float32.
 
-    `metadata` holds licence, author, source, caption and whatever else metadata.json said; its entry
-    "defaults" lists, in words, what was assumed because the source did not say.
+    `metadata` holds licence, author, source, caption, physical_size_m (metres a tile width) and whatever
+    else metadata.json said; its entry "defaults" lists, in words, what was assumed because the source did not
+    say.
     """
 
     name: str
@@ -217,6 +218,8 @@ def load_material_maps(folder: str | os.PathLike[str]) -> PBRMaterial:
     maps = find_maps(folder)
     metadata = _read_metadata(folder)
     notes = _notes(metadata)
+    if _number(folder, metadata, "physical_size_m", 1.0) <= 0:
+        raise GonioError(f"{folder / 'metadata.json'} has a physical_size_m that is not positive; correct it")
     basecolor = read_color(maps.files["basecolor"])
     _check_unit_range(maps.files["basecolor"], basecolor)
     basecolor = basecolor.clamp(0, 1)

@@ -79,6 +79,8 @@ def test_mape_is_relative_to_the_truth_and_clipped():
     truth = torch.full((1, 4, 4, 3), 0.99)
     assert metrics.mape(truth, truth * 1.1).item() == pytest.approx(0.099, rel=1e-4)
     assert metrics.mape(truth * 1.1, truth).item() == pytest.approx(0.099 / (1.089 + 0.01), rel=1e-4)
+    bright = torch.full((1, 4, 4, 3), 2.0)
+    assert metrics.mape(bright, bright * 2).item() == pytest.approx(2 / 2.01, rel=1e-4)
     highlight = torch.full((1, 4, 4, 3), 4.0)
     assert metrics.mape(highlight, highlight * 100).item() == 0.0
     assert metrics.mape(torch.zeros(1, 4, 4, 3), torch.full((1, 4, 4, 3), 0.01)).item() == pytest.approx(1.0)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from gonio import media
 from gonio.camera import cross_joined, two_phase
 from gonio.errors import UsageError
 from gonio.material_video import MaterialVideo
-from gonio.reconstruct.run import Reconstruction, chosen_method, reconstruct_shown
+from gonio.pbr import load_material_maps
+from gonio.reconstruct.run import Reconstruction, chosen_method, provenance_of, reconstruct_shown
+from gonio.scan import ScanSettings, scan
 
 
 def video(trajectory, side=16, **provenance) -> MaterialVideo:
@@ -48,3 +53,21 @@ def test_a_decoder_that_was_asked_for_counts():
 def test_a_model_makes_no_materials_for_another_decoder(method):
     with pytest.raises(UsageError, match="64x4 decoder"):
         reconstruct_shown(video(two_phase(17)), Reconstruction(method=method, decoder="32x2"))
+
+
+def test_what_the_maps_say_of_themselves_reaches_the_material(tmp_path):
+    media.write_image(tmp_path / "maps" / "basecolor.png", torch.full((8, 8, 3), 0.5))
+    said = {"name": "oak", "licence": "CC0", "author": "A", "physical_size_m": 1.5}
+    media.write_json(tmp_path / "maps" / "metadata.json", said)
+    settings = ScanSettings(resolution=16, spp=1, denoise=False, aov=False)
+    maps = load_material_maps(tmp_path / "maps")
+    seen, _ = scan(maps, tmp_path / "scan", trajectory=two_phase(5).subset([0]), settings=settings)
+    made = provenance_of(seen, tmp_path / "scan", Reconstruction())
+    assert {key: getattr(made, key) for key in said} == said
+
+
+@pytest.mark.parametrize("size", [None, "1.5", True, 0, -1.0, float("inf"), float("nan")])
+def test_a_physical_size_that_is_none_is_not_passed_on(size):
+    """A material file refuses it, and that would come after the whole fit."""
+    found = provenance_of(video(two_phase(17), physical_size_m=size), Path("scan"), Reconstruction())
+    assert found.physical_size_m is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -102,6 +104,56 @@ def test_height_becomes_geometry(tmp_path):
     left, right = video.frames[:, 8:24, 10:13].mean((1, 2, 3)), video.frames[:, 8:24, 19:22].mean((1, 2, 3))
     assert float(left[0]) < 0.6 * float(right[0])
     assert float(right[1]) < 0.6 * float(left[1])
+
+
+# ---------------------------------------------------------------- without libLLVM
+
+BRICKS = """
+import sys
+import torch
+from gonio import mitsuba_setup
+from gonio.camera import two_phase
+from gonio.data.procedural import sample_material
+from gonio.scan import ScanSettings, scan
+torch.set_num_threads(1)
+if sys.argv[1] == "no library":
+    mitsuba_setup.llvm_library = lambda: None
+bricks, path = sample_material(5, resolution=16, family="brick"), two_phase(17).subset([0, 5, 12])
+for folder, seed in ((sys.argv[2], 0), (sys.argv[3], 1)):
+    settings = ScanSettings(resolution=16, spp=2, denoise=False, seed=seed)
+    scan(bricks, folder, trajectory=path, settings=settings)
+print(mitsuba_setup.use_mitsuba())
+"""
+
+
+def test_without_libllvm_a_scan_is_the_same_but_for_its_noise(tmp_path):
+    frames, features = {}, {}
+    for library in ("library", "no library"):
+        folders = [tmp_path / library / str(seed) for seed in (0, 1)]
+        done = subprocess.run(
+            [sys.executable, "-c", BRICKS, library, *folders], capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr
+        variant, warned = done.stdout.strip(), "no libLLVM" in done.stderr
+        if library == "no library":
+            assert (variant, warned) == ("scalar_rgb", True)
+        frames[library] = torch.stack([load_material_video(folder).frames for folder in folders])
+        features[library] = media.read_exr(folders[0] / "frames" / "0002.exr")
+    compiled, scalar = frames["library"], frames["no library"]
+
+    def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a - b).abs().mean())
+
+    # As far from each other as two seeds are, and much farther from another picture.
+    noise = difference(compiled[0], compiled[1])
+    assert difference(scalar, compiled) < 1.5 * noise
+    assert difference(scalar.flip(3), compiled) > 3 * noise
+    torch.testing.assert_close(scalar.mean((0, 2, 3, 4)), compiled.mean((0, 2, 3, 4)), atol=0, rtol=0.05)
+    # What the camera sees is traced without noise.
+    for name in ("depth.Z", "normal.X", "normal.Y", "normal.Z"):
+        one, other = (features[library][name] for library in ("library", "no library"))
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)
+        assert float(one.std()) > 0.01
 
 
 # ---------------------------------------------------------------- photographs

@@ -27,9 +27,10 @@ class EvaluateReconstruction:
     """Reconstruct materials and measure the results on views and lights they were not made from.
 
     Maps are scanned and measured on the 81 cross-joined frames; of material videos every second frame is used
-    and the others are measured. Results are written after every material; those that are already in the file
-    are not made again, unless a contact sheet is asked for. Scans are kept in the cache folder
-    ($GONIO_CACHE).
+    and the others are measured. PSNR, SSIM, FLIP and LPIPS are of display-encoded frames; MSE is of linear
+    radiance, MAPE of linear radiance clipped to [0, 4]: the mean of |x - y| / (y + 0.01), y the truth.
+    Results are written after every material; those that are already in the file are not made again, unless a
+    contact sheet is asked for. Scans are kept in the cache folder ($GONIO_CACHE).
 
     Example: gonio evaluate reconstruction maps/moss maps/brick --views 17 --out results.json
     """
@@ -62,7 +63,7 @@ class EvaluateReconstruction:
         from gonio.color import linear_from_srgb
         from gonio.evaluate import results
         from gonio.evaluate.reconstruction import evaluate_case
-        from gonio.folders import make_folder
+        from gonio.folders import make_room
         from gonio.map_names import find_maps
         from gonio.media import write_image
         from gonio.models.perceptual import lpips_unavailable
@@ -76,7 +77,9 @@ class EvaluateReconstruction:
         if not videos:
             for folder in self.inputs:
                 find_maps(folder)
-        make_folder(self.out.parent)
+        for file in (self.out, self.contact_sheet):
+            if file is not None:
+                make_room(file)
         settings: dict[str, Any] = {
             "method": self._method_name(),
             "views": "half" if videos else 81 if self.upper_bound else self.views,

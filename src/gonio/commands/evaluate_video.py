@@ -48,13 +48,15 @@ class EvaluateVideo:
     def run(self) -> None:
         from gonio.evaluate import video as evaluation
         from gonio.evaluate.similarity import find_videos
-        from gonio.folders import make_folder
+        from gonio.folders import make_room
 
         self._check()
         paths = list(dict.fromkeys(video for path in self.videos for video in find_videos(path)))
         if not paths:
             raise UsageError(f"{self.videos[0]}: no material videos in it; name folders that hold some")
-        make_folder(self.out.parent)
+        for file in (self.out, self.contact_sheet):
+            if file is not None:
+                make_room(file)
         measurement = self._measurement()
         rows = evaluation.load_rows(self.out, measurement.settings)
         known = {row["video"] for row in rows}

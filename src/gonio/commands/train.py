@@ -31,7 +31,8 @@ class TrainNeuralMaterial:
     resume: ClassVar[str] = "run the same command again to go on from the checkpoint beside the output"
 
     def run(self) -> None:
-        from gonio.folders import make_folder
+        from gonio.folders import make_room
+        from gonio.map_names import find_maps
         from gonio.progress import counted, progress
         from gonio.reconstruct.universal import save_universal
         from gonio.train.neural_material import RECIPES, train_universal
@@ -43,7 +44,9 @@ class TrainNeuralMaterial:
         recipe = RECIPES[self.recipe]
         if len(self.maps) > recipe.materials:
             raise UsageError(f"--maps: {len(self.maps)} folders, the recipe takes {recipe.materials}")
-        make_folder(self.out.parent)
+        for folder in self.maps:
+            find_maps(folder)
+        make_room(self.out)
         checkpoint = self.out.with_name(self.out.name + ".train")
         with progress(f"Training {self.recipe}", recipe.steps) as step:
             shown = counted(step)
@@ -78,7 +81,8 @@ class TrainCategory:
     resume: ClassVar[str] = "nothing was written; run the same command again"
 
     def run(self) -> None:
-        from gonio.folders import make_folder
+        from gonio.folders import make_room
+        from gonio.map_names import find_maps
         from gonio.models.category import save_category_judge
         from gonio.progress import counted, progress
         from gonio.train.category import (
@@ -96,7 +100,9 @@ class TrainCategory:
             raise UsageError(f"--out {self.out}: a judge's file ends in .safetensors")
         recipe = RECIPES[self.recipe]
         network = read_features(self.features)
-        make_folder(self.out.parent)
+        for folder in self.maps:
+            find_maps(folder)
+        make_room(self.out)
         with progress("Looking at materials", materials_to_see(recipe, self.maps)) as look:
             examples = gather(recipe, network, self.maps, report=look)
         with progress(f"Training {self.recipe}", recipe.steps) as step:

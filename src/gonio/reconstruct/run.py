@@ -183,6 +183,12 @@ def provenance_of(video: MaterialVideo, path: Path, how: Reconstruction) -> Prov
         value = video.provenance.get(key)
         return value if isinstance(value, str) and value else None
 
+    def length(key: str) -> float | None:
+        value = video.provenance.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return float(value) if math.isfinite(value) and value > 0 else None
+
     made_with = {"optimize": f"universal-{how.decoder or OPTIMIZE.decoder}", "scratch": None}
     return Provenance(
         name=text("name") or path.resolve().stem,
@@ -193,5 +199,6 @@ def provenance_of(video: MaterialVideo, path: Path, how: Reconstruction) -> Prov
         method=how.method,
         licence=text("licence"),
         author=text("author"),
+        physical_size_m=length("physical_size_m"),
         extra={"views": video.frames.shape[0], "trajectory": video.trajectory.kind},
     )

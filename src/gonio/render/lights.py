@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mitsuba as mi
@@ -17,6 +19,9 @@ from gonio.errors import UsageError
 STUDIO_HEIGHT = 128
 # White paper on the floor has radiance 1.4: dark materials still show, white ones just clip.
 STUDIO_IRRADIANCE = 1.4 * math.pi
+# Beyond these, squares and quotients leave what single floats hold.
+FARTHEST = 1e6
+BRIGHTEST = 1e15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,10 @@ class PointLight:
 
     position: tuple[float, float, float]
     intensity: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        _check_position(self.position)
+        _check_power("intensity", self.intensity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +45,94 @@ class SphereLight:
     radiance: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.radius) and self.radius > 0):
-            raise UsageError(f"light radius {self.radius}: give a positive number")
+        _check_position(self.position)
+        if not 0 < self.radius <= FARTHEST:
+            raise UsageError(f"light radius {self.radius}: give a positive number, at most {FARTHEST:g}")
+        _check_power("radiance", self.radiance)
 
 
 Light = PointLight | SphereLight
+
+
+def _check_position(position: tuple[float, ...]) -> None:
+    if not all(abs(x) <= FARTHEST for x in position):
+        raise UsageError(f"light position {_listed(position)}: allowed are {-FARTHEST:g} to {FARTHEST:g}")
+
+
+def _check_power(name: str, power: tuple[float, ...]) -> None:
+    if not (all(0 <= x <= BRIGHTEST for x in power) and max(power) > 0):
+        raise UsageError(f"light {name} {_listed(power)}: give positive numbers, at most {BRIGHTEST:g}")
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return ",".join(f"{x:g}" for x in numbers)
+
+
+def point_light(text: str) -> PointLight:
+    """X,Y,Z or X,Y,Z,INTENSITY or X,Y,Z,R,G,B, as --light takes it.
+
+    Left out, the intensity is the one that gives the world's origin an irradiance of pi: white paper there
+    that faces the lamp has radiance 1, as under the lights of a scan.
+    """
+    (x, y, z), power = _numbers("--light", text, ("X", "Y", "Z"), "INTENSITY")
+    squared = x * x + y * y + z * z
+    if power is None and squared == 0:
+        raise UsageError(f"--light {text}: the origin lies in it; add an INTENSITY")
+    with _named("--light", text):
+        return PointLight(position=(x, y, z), intensity=power or (math.pi * squared,) * 3)
+
+
+def sphere_light(text: str) -> SphereLight:
+    """X,Y,Z,RADIUS or X,Y,Z,RADIUS,RADIANCE or X,Y,Z,RADIUS,R,G,B, as --sphere-light takes it.
+
+    Left out, the radiance is the one that gives the world's origin an irradiance of pi, as for `point_light`.
+    """
+    (x, y, z, radius), power = _numbers("--sphere-light", text, ("X", "Y", "Z", "RADIUS"), "RADIANCE")
+    squared = x * x + y * y + z * z
+    if power is None and squared <= radius * radius:
+        raise UsageError(f"--sphere-light {text}: the origin lies in it; add a RADIANCE")
+    fitting = squared / radius**2 if radius else math.inf
+    with _named("--sphere-light", text):
+        return SphereLight(position=(x, y, z), radius=radius, radiance=power or (fitting,) * 3)
+
+
+def _numbers(
+    flag: str, text: str, names: tuple[str, ...], power: str
+) -> tuple[list[float], tuple[float, float, float] | None]:
+    """The numbers called `names`, and the colour that one more number or three say, None without them."""
+    try:
+        values = [float(word) for word in text.split(",")]
+    except ValueError:
+        values = []
+    place, rest = values[: len(names)], values[len(names) :]
+    if len(place) < len(names) or len(rest) not in (0, 1, 3):
+        needed = ",".join(names)
+        raise UsageError(f"{flag} {text}: give numbers {needed}[,{power}] or {needed},R,G,B")
+    if not rest:
+        return place, None
+    red, green, blue = rest * 3 if len(rest) == 1 else rest
+    return place, (red, green, blue)
+
+
+@contextmanager
+def _named(flag: str, text: str) -> Iterator[None]:
+    """A complaint about a lamp says which one."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{flag} {text}: {error}") from None
+
+
+def turned_light(light: Light, degrees: float) -> Light:
+    """The lamp turned about the world's +z, counter-clockwise seen from above, as environments turn."""
+    angle = math.radians(degrees)
+    x, y, z = light.position
+    position = (
+        x * math.cos(angle) - y * math.sin(angle),
+        x * math.sin(angle) + y * math.cos(angle),
+        z,
+    )
+    return replace(light, position=position)
 
 
 def light_description(light: Light) -> dict[str, Any]:

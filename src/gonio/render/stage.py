@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,19 @@ from gonio import media
 from gonio.color import srgb_from_linear
 from gonio.environment import EnvironmentMap
 from gonio.errors import GonioError, UsageError
-from gonio.folders import make_folder
+from gonio.folders import make_folder, make_room
 from gonio.mitsuba_setup import use_mitsuba
 from gonio.neural_material import NeuralMaterial
 from gonio.progress import Step, progress
 from gonio.render.kernels import Scene, lobe_texture
-from gonio.render.lights import Light, SphereLight, environment_description, light_description, studio
+from gonio.render.lights import (
+    Light,
+    SphereLight,
+    environment_description,
+    light_description,
+    studio,
+    turned_light,
+)
 from gonio.render.shapes import Shape, load_shape
 from gonio.render.surfaces import NeuralSurface, Surface
 from gonio.render.wavefront import Quality, features, render
@@ -30,6 +37,7 @@ from gonio.scan.scene import mesh
 
 PICTURE_SUFFIXES = (".exr", ".hdr", ".png", ".jpg", ".jpeg")
 VIDEO_SUFFIXES = (".mp4",)
+FrameFormat = Literal["png", "exr"]
 FLOOR_RADIUS = 60.0
 # Below the shape's feet by less than a pixel, so that a plane does not fight with it.
 FLOOR_HEIGHT = -2e-3
@@ -250,7 +258,8 @@ class Stage:
             return replace(self.setting, shape=self.shape.rotated(degrees)), self.view
         if what == "camera":
             return self.setting, replace(self.view, azimuth=self.view.azimuth + degrees)
-        return replace(self.setting, rotate=self.setting.rotate + degrees), self.view
+        lamps = tuple(turned_light(light, degrees) for light in self.setting.lights)
+        return replace(self.setting, rotate=self.setting.rotate + degrees, lights=lamps), self.view
 
 
 Turn = Literal["object", "camera", "light"]
@@ -264,48 +273,65 @@ def render_still(material: NeuralMaterial | Surface, settings: RenderSettings) -
         return stage.picture(stage.setting, stage.view, step)
 
 
+def turntable_pictures(
+    material: NeuralMaterial | Surface,
+    settings: RenderSettings,
+    frames: int = DEFAULT_FRAMES,
+    what: Turn = "object",
+) -> Iterator[Tensor]:
+    """One turn of the object, the camera or the light (environment and lamps alike), picture by picture.
+
+    [H, W, 3] linear; the last leads to the first.
+    """
+    if not 1 <= frames <= media.MAX_FRAMES:
+        raise UsageError(f"--frames {frames}: allowed are 1 to {media.MAX_FRAMES}")
+    stage = Stage(material, settings)
+    with progress("Rendering", stage.paths * frames) as step:
+        for index in range(frames):
+            setting, view = stage.turned(360.0 * index / frames, what)
+            yield stage.picture(setting, view, step)
+
+
 def render_turntable(
     material: NeuralMaterial | Surface,
     settings: RenderSettings,
     frames: int = DEFAULT_FRAMES,
     what: Turn = "object",
 ) -> Tensor:
-    """One turn of the object, the camera or the light, [F, H, W, 3] linear; the last leads to the first."""
-    if not 1 <= frames <= media.MAX_FRAMES:
-        raise UsageError(f"--frames {frames}: allowed are 1 to {media.MAX_FRAMES}")
-    if what == "light" and settings.lights:
-        raise UsageError("a light sweep turns the environment; leave out the lamps")
+    """The pictures of a whole turn, [F, H, W, 3] linear."""
     if frames * settings.resolution * settings.width * 12 > media.MAX_CLIP_BYTES:
         raise UsageError(
             f"{frames} frames of {settings.width}x{settings.resolution} are too large; take fewer or smaller"
         )
-    stage = Stage(material, settings)
-    pictures = []
-    with progress("Rendering", stage.paths * frames) as step:
-        for index in range(frames):
-            setting, view = stage.turned(360.0 * index / frames, what)
-            pictures.append(stage.picture(setting, view, step))
-    return torch.stack(pictures)
+    return torch.stack(list(turntable_pictures(material, settings, frames, what)))
 
 
 def render_light_sweep(
     material: NeuralMaterial | Surface, settings: RenderSettings, frames: int = DEFAULT_FRAMES
 ) -> Tensor:
-    """The environment turns once around the resting object. [F, H, W, 3] linear."""
+    """Environment and lamps turn once around the resting object. [F, H, W, 3] linear."""
     return render_turntable(material, settings, frames, "light")
 
 
 def check_output(path: str | Path, moving: bool) -> Path:
     """The path, if its suffix can hold the result and its folder can be written: asked before the work."""
     path = Path(path)
+    if moving and is_for_frames(path):
+        if path.is_file():
+            raise GonioError(f"{path}: is a file; name a folder for the frames, or a video .mp4")
+        make_folder(path if path.is_dir() else path.parent)
+        return path
     allowed = VIDEO_SUFFIXES if moving else PICTURE_SUFFIXES
     if path.suffix.lower() not in allowed:
         kind = "turntable" if moving else "still"
-        raise UsageError(f"--out {path}: a {kind} is written as {', '.join(allowed)}")
-    if path.is_dir():
-        raise GonioError(f"{path}: is a folder; name a file")
-    make_folder(path.parent)
-    return path
+        folder = ", or as frames into a folder (a name without a suffix)" if moving else ""
+        raise UsageError(f"--out {path}: a {kind} is written as {', '.join(allowed)}{folder}")
+    return make_room(path)
+
+
+def is_for_frames(path: Path) -> bool:
+    """Whether a turntable goes there frame by frame: into a folder that is there, or has no suffix."""
+    return path.is_dir() or not path.suffix
 
 
 def save_still(path: str | Path, picture: Tensor, exposure: float = 0.0) -> None:
@@ -316,9 +342,27 @@ def save_still(path: str | Path, picture: Tensor, exposure: float = 0.0) -> None
 
 
 def save_turntable(path: str | Path, pictures: Tensor, exposure: float = 0.0, fps: float = 24) -> None:
-    """[F, H, W, 3] linear -> .mp4, exposed by `exposure` stops and display-encoded."""
+    """[F, H, W, 3] linear -> .mp4 or .png frames, exposed by `exposure` stops and display-encoded."""
     path = check_output(path, moving=True)
+    if is_for_frames(path):
+        return save_frames(path, iter(pictures), len(pictures), exposure=exposure)
     media.write_video(path, srgb_from_linear(pictures * 2.0**exposure), fps=fps)
+
+
+def save_frames(
+    folder: Path, pictures: Iterator[Tensor], count: int, kind: FrameFormat = "png", exposure: float = 0.0
+) -> None:
+    """`count` pictures [H, W, 3] linear -> 0000.png ... exposed and display-encoded, or 0000.exr ... linear.
+
+    Each is written when it is made, and all appear in the folder when the last one is. Longer sequences
+    that are there are not mixed with this one.
+    """
+    for path in sorted(folder.glob(f"*.{kind}")):
+        if path.stem.isdecimal() and int(path.stem) >= count:
+            raise GonioError(f"{path}: is of a longer sequence; remove that or choose another --out")
+    with media.atomic_folder(folder) as target:
+        for index, picture in enumerate(pictures):
+            save_still(target / f"{index:04d}.{kind}", picture, exposure)
 
 
 def render_to_file(
@@ -329,11 +373,23 @@ def render_to_file(
     turntable: bool = False,
     frames: int = DEFAULT_FRAMES,
     what: Turn = "object",
+    frame_format: FrameFormat | None = None,
 ) -> Path:
-    """What `gonio render` does: check, render, save. A function as material is called after the checks."""
+    """What `gonio render` does: check, render, save. A function as material is called after the checks.
+
+    frame_format: of a turntable in a folder, PNG if None.
+    """
     path = check_output(out, turntable)
+    in_folder = turntable and is_for_frames(path)
+    if frame_format is not None and not in_folder:
+        raise UsageError(
+            f"--frame-format {frame_format}: is of frames in a folder; give --turntable and a folder as --out"
+        )
     ready: Any = material() if callable(material) and not isinstance(material, torch.nn.Module) else material
-    if turntable:
+    if in_folder:
+        pictures = turntable_pictures(ready, settings, frames, what)
+        save_frames(path, pictures, frames, frame_format or "png", settings.exposure)
+    elif turntable:
         save_turntable(path, render_turntable(ready, settings, frames, what), settings.exposure)
     else:
         save_still(path, render_still(ready, settings), settings.exposure)
