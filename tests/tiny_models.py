@@ -1,13 +1,15 @@
 """Networks for tests: the released layouts at a hundredth of their size, and mini with random weights."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gonio.generate.pipeline import Generator
 from gonio.models.codec import load_codec
-from gonio.models.load import random_transformer
+from gonio.models.load import load_transformer, random_transformer
+from gonio.models.lora import add_lora, save_lora
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import load_minilm
 
@@ -34,3 +36,14 @@ def random_generator(name: str, **changes: Any) -> Generator:
         transformer.proj_out.weight.normal_(std=0.02)
     text = load_minilm(length=spec.text_tokens)
     return Generator(spec=spec, transformer=transformer, codec=load_codec(spec), text=text)
+
+
+def write_lora(path: Path, size: float, rank: int = 1) -> None:
+    """A LoRA of the bundled mini-t2v in which every B is `size`, so that it has an effect."""
+    network = load_transformer(find_spec("mini-t2v"))
+    add_lora(network, rank=rank)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(size)
+    save_lora(path, network)

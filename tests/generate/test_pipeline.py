@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import random_generator
+from tiny_models import random_generator, write_lora
 
 from gonio.camera import two_phase
 from gonio.errors import GonioError, UsageError
@@ -17,7 +17,6 @@ from gonio.generate.pipeline import (
     squared,
 )
 from gonio.material_video import load_material_video
-from gonio.models.lora import add_lora, save_lora
 from gonio.models.placement import Placement
 from gonio.models.spec import find_spec
 
@@ -100,13 +99,7 @@ def test_a_model_in_perspective_cannot_shift_its_latents():
 def test_a_small_lora_is_not_lost_in_the_8_bits_of_the_weights(tmp_path):
     """Merged after the rounding, a change below a hundredth of a weight would be rounded away."""
     spec = find_spec("mini-t2v")
-    network = load_generator(spec).transformer
-    add_lora(network, rank=1)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(1e-3)
-    save_lora(tmp_path / "lora.safetensors", network)
+    write_lora(tmp_path / "lora.safetensors", 1e-3)
     stored = Placement(fp8=True, compute_dtype=torch.float32)
     merged = load_generator(spec, None, stored, lora=tmp_path / "lora.safetensors").transformer
     exact = load_generator(spec, lora=tmp_path / "lora.safetensors").transformer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ def test_a_lamp_of_unstated_power_gives_white_paper_at_the_origin_a_radiance_of_
     assert float(seen.mean()) == pytest.approx(1.0, abs=5e-3)
 
 
+def complaint(read: Callable[[str], Any], text: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(text)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -59,9 +66,8 @@ def test_a_lamp_of_unstated_power_gives_white_paper_at_the_origin_a_radiance_of_
     ],
 )
 def test_what_is_wrong_with_a_point_is_one_line(text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        point_light(text)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    found = complaint(point_light, text)
+    assert message in found and "\n" not in found
 
 
 @pytest.mark.parametrize(
@@ -79,9 +85,8 @@ def test_what_is_wrong_with_a_point_is_one_line(text: str, message: str) -> None
     ],
 )
 def test_what_is_wrong_with_a_sphere_is_one_line(text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        sphere_light(text)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    found = complaint(sphere_light, text)
+    assert message in found and "\n" not in found
 
 
 @pytest.mark.parametrize(

@@ -38,18 +38,28 @@ def pool(tmp_path_factory):
         return make_pool(RECIPE.clips)
 
 
+def made_cache(pool, folder, **changes):
+    """A cache of the pool whose encoders say nothing; `changes` of what it is made with."""
+    given = {
+        "spec": SPEC,
+        "settings": CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
+        "variants": 1,
+        "seed": 0,
+        "exclude": (),
+        "encode_video": lambda frames: torch.ones(96, 1, 4, 4),
+        "encode_text": lambda text: torch.ones(2, 384),
+    }
+    return pool_cache(pool, folder, **given | changes)
+
+
 @pytest.fixture(scope="module")
 def cache(pool, tmp_path_factory):
     """Latents that are not an autoencoder's, with photos: what the batches are made of."""
     draw = torch.Generator().manual_seed(0)
-    return pool_cache(
+    return made_cache(
         pool,
         tmp_path_factory.mktemp("latents"),
-        spec=SPEC,
-        settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
         variants=2,
-        seed=0,
-        exclude=(),
         encode_video=lambda frames: torch.randn(96, 1, 4, 4, generator=draw),
         encode_text=lambda text: torch.full((1 + len(text.split()), 384), float(len(text))),
         photo=lambda index: torch.rand(32, 32, 3, generator=draw),
@@ -74,16 +84,11 @@ def test_every_variant_of_every_clip_has_captions_of_its_own(cache, pool):
 
 def test_variants_of_a_clip_are_not_the_same_twice(pool, tmp_path):
     shown = []
-    pool_cache(
+    made_cache(
         pool,
         tmp_path,
-        spec=SPEC,
-        settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
         variants=len(pool.symmetries),
-        seed=0,
-        exclude=(),
         encode_video=lambda frames: (shown.append(frames), torch.zeros(96, 1, 4, 4))[1],
-        encode_text=lambda text: torch.zeros(2, 384),
     )
     first = shown[: len(pool.symmetries)]
     assert len({frames.numpy().tobytes() for frames in first}) == len(pool.symmetries)
@@ -91,17 +96,7 @@ def test_variants_of_a_clip_are_not_the_same_twice(pool, tmp_path):
 
 def test_no_caption_equals_an_excluded_prompt(cache, pool, tmp_path):
     excluded = [caption for record in cache.records for caption in record["captions"]]
-    again = pool_cache(
-        pool,
-        tmp_path,
-        spec=SPEC,
-        settings=cache.settings,
-        variants=2,
-        seed=0,
-        exclude=excluded,
-        encode_video=lambda frames: torch.zeros(96, 1, 4, 4),
-        encode_text=lambda text: torch.zeros(2, 384),
-    )
+    again = made_cache(pool, tmp_path, variants=2, exclude=excluded)
     found = {caption for record in again.records for caption in record["captions"]}
     assert not found & set(excluded)
 
@@ -153,32 +148,17 @@ def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
     assert torch.isfinite(VideoObjective(denoiser(spec, model))(**batch))
 
 
-def test_photos_are_needed_for_an_image_model(cache, pool, tmp_path):
-    without = pool_cache(
-        pool,
-        tmp_path,
-        spec=SPEC,
-        settings=cache.settings,
-        variants=1,
-        seed=0,
-        exclude=(),
-        encode_video=lambda frames: torch.zeros(96, 1, 4, 4),
-        encode_text=lambda text: torch.zeros(2, 384),
-    )
+def test_photos_are_needed_for_an_image_model(pool, tmp_path):
+    without = made_cache(pool, tmp_path)
     with pytest.raises(GonioError, match="has no reference photo; make the data with --photos"):
         batch_at(RECIPE, find_spec("mini-i2v"), without, 0, 0)
 
 
 def test_a_share_of_the_clips_gets_a_photo_and_the_others_are_learned_from_their_text(pool, tmp_path):
-    cache = pool_cache(
+    cache = made_cache(
         pool,
         tmp_path,
-        spec=SPEC,
-        settings=CacheSettings(model="mini-i2v", numbers="fp32", projection="rectified", size=32),
         variants=4,
-        seed=0,
-        exclude=(),
-        encode_video=lambda frames: torch.ones(96, 1, 4, 4),
         encode_text=lambda text: torch.full((2, 384), float(len(text))),
         photo=lambda index: torch.rand(32, 32, 3),
         photos=0.5,
@@ -196,16 +176,9 @@ def test_a_share_of_the_clips_gets_a_photo_and_the_others_are_learned_from_their
 
 def test_photos_can_be_kept_to_real_materials(pool, tmp_path):
     real = [{**record, "category": "wood"} if i % 2 else record for i, record in enumerate(pool.records)]
-    cache = pool_cache(
+    cache = made_cache(
         replace(pool, records=real),
         tmp_path,
-        spec=SPEC,
-        settings=CacheSettings(model="mini-i2v", numbers="fp32", projection="rectified", size=32),
-        variants=1,
-        seed=0,
-        exclude=(),
-        encode_video=lambda frames: torch.ones(96, 1, 4, 4),
-        encode_text=lambda text: torch.ones(2, 384),
         photo=lambda index: torch.rand(32, 32, 3),
         only_real=True,
     )
@@ -224,16 +197,9 @@ def test_procedural_clips_that_are_not_accepted_are_left_out_and_real_ones_never
         asked.append((tuple(frames.shape), attributes))
         return len(asked) > 1
 
-    cache = pool_cache(
+    cache = made_cache(
         replace(pool, records=real),
         tmp_path,
-        spec=SPEC,
-        settings=CacheSettings(model="mini-t2v", numbers="fp32", projection="rectified", size=32),
-        variants=1,
-        seed=0,
-        exclude=(),
-        encode_video=lambda frames: torch.ones(96, 1, 4, 4),
-        encode_text=lambda text: torch.ones(2, 384),
         accept=accept,
     )
     assert [record["id"] for record in cache.records] == ["00000_0", "00002_0"]
@@ -267,14 +233,15 @@ def test_a_training_writes_what_the_model_loads(pool, cache, weights, tmp_path):
     scores = iter([0.1] * 4 + [0.9] * 4 + [0.5] * 4)  # the model before its training scores best
 
     def score(video):
-        seen.append(video.frames.shape)
+        seen.append((video.frames.shape, (out / "transformer").exists()))
         return next(scores)
 
     spec = replace(SPEC, bundled_autoencoder=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video_run, "find_spec", lambda name: spec)
         done = train_video(recipe, out, data=cache.folder, weights=weights, score=score)
-    assert done and seen == [(17, 32, 32, 3)] * 12
+    # Nothing is kept before the training's own first validation has been scored.
+    assert done and seen == [((17, 32, 32, 3), False)] * 8 + [((17, 32, 32, 3), True)] * 4
     kept, begun = (load_transformer(SPEC, folder).proj_out.bias for folder in (out, weights))
     assert not torch.equal(kept, begun)
     rows = media.read_json(out / "validation.json")["rows"]
