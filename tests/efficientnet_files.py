@@ -1,4 +1,4 @@
-"""A stand-in for the published EfficientNet-Lite0: its names and shapes, random weights."""
+"""A stand-in for the published EfficientNet-Lite: its names and shapes, random weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import math
 import torch
 from torch import Tensor
 
+Rows = tuple[tuple[int, int, int, int, int], ...]
 # (blocks, kernel, stride, expansion, channels) of every stage of the published network.
 ROWS = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
         (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+# Of Lite2: 1.1 times as wide, 1.2 times as deep.
+LARGER = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120),
+          (5, 5, 2, 6, 208), (1, 3, 1, 6, 352))  # fmt: skip
 
 
-def published_weights(seed: int = 0) -> dict[str, Tensor]:
+def published_weights(seed: int = 0, rows: Rows = ROWS) -> dict[str, Tensor]:
     """The published state dict, but for the classifier's size, with weights that keep values moderate."""
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, Tensor] = {}
@@ -27,7 +31,7 @@ def published_weights(seed: int = 0) -> dict[str, Tensor]:
 
     convolution("_conv_stem", "_bn0", (32, 3, 3, 3))
     before, number = 32, 0
-    for blocks, kernel, _, expansion, channels in ROWS:
+    for blocks, kernel, _, expansion, channels in rows:
         for _ in range(blocks):
             block, wide = f"_blocks.{number}", before * expansion
             if expansion > 1:

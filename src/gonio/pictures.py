@@ -115,6 +115,14 @@ def contact_sheet(rows: list[list[Tensor]], labels: list[list[str]]) -> Tensor:
     return torch.from_numpy(np.asarray(sheet).copy()).float() / 255
 
 
+def picture_grid(pictures: list[Tensor], labels: list[str], columns: int) -> Tensor:
+    """A contact sheet of pictures in rows of `columns`."""
+    columns = min(columns, len(pictures))
+    starts = range(0, len(pictures), columns)
+    rows = [pictures[i : i + columns] for i in starts]
+    return contact_sheet(rows, [labels[i : i + columns] for i in starts])
+
+
 def image_from_display(picture: Tensor) -> Image.Image:
     """A display-encoded picture [H, W, 3] as an 8-bit Pillow image; values are clipped and rounded."""
     values = picture.detach().cpu().float().nan_to_num(0.0).clamp(0, 1)

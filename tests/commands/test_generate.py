@@ -25,11 +25,19 @@ def test_every_prompt_of_a_file_gets_a_folder_for_each_seed(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": p, "colour": None}) + "\n" for p in ("moss", "rust")))
     Generate(prompts=file, out=tmp_path / "made", count=2, seed=3, **FAST).run()
-    found = sorted(path.name for path in (tmp_path / "made").iterdir())
+    found = sorted(path.name for path in (tmp_path / "made").iterdir() if path.is_dir())
     assert found == [f"prompt_{p:03d}_seed_{s:04d}" for p in (0, 1) for s in (3, 4)]
     assert load_material_video(tmp_path / "made" / found[2]).provenance["prompt"] == "rust"
     Generate(prompt="rust", out=tmp_path / "alone", seed=3, **FAST).run()
     assert torch.equal(frames(tmp_path / "alone"), frames(tmp_path / "made" / found[2]))
+
+
+def test_several_videos_are_shown_in_one_picture_and_one_is_not(tmp_path):
+    Generate(prompt="moss", out=tmp_path / "three", count=3, **FAST).run()
+    height, width = media.read_color(tmp_path / "three" / "contact_sheet.png").shape[:2]
+    assert width > 3 * 128 and height < 2 * 128
+    Generate(prompt="moss", out=tmp_path / "one", **FAST).run()
+    assert not (tmp_path / "one" / "contact_sheet.png").exists()
 
 
 @pytest.mark.parametrize(

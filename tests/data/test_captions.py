@@ -13,7 +13,7 @@ import torch
 from gonio.data.captions import PREFIX, caption_outside, comparable, describe, describe_real
 from gonio.data.captions.nouns import CATEGORY_NOUNS, METALLIC_NAMES, NAMES
 from gonio.data.captions.real import subjects
-from gonio.data.captions.templates import described
+from gonio.data.captions.templates import described, layouts_meant
 from gonio.data.captions.vision import INSTRUCTIONS, STRATEGIES, load_captioner, strategy_of, without_lighting
 from gonio.data.captions.words import (
     COLOR_PHRASES,
@@ -25,6 +25,7 @@ from gonio.data.captions.words import (
 from gonio.data.categories import CATEGORIES
 from gonio.data.procedural import COLOR_NAMES, FAMILIES, sample_material
 from gonio.data.procedural.captions import RELIEF_CLASSES, ROUGHNESS_CLASSES
+from gonio.data.procedural.layouts import LAYOUTS
 from gonio.errors import GonioError
 from gonio.pbr import load_material_maps
 
@@ -283,3 +284,30 @@ def test_every_relief_has_words():
     from gonio.data.captions.words import RELIEF_PHRASES
 
     assert set(RELIEF_PHRASES) == set(RELIEF_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("caption", "family", "patterns"),
+    [
+        ("white hexagonal tiles", "tile", {"hexagon tiles"}),
+        ("white tiles, a hexagon pattern", "tile", {"hexagon tiles"}),
+        ("white tiles with grout", "tile", set(LAYOUTS["tile"].values())),
+        ("blue denim", "fabric", {"denim weave", "checked denim weave", "striped denim weave"}),
+        ("blue cloth with a checked denim weave", "fabric", {"checked denim weave"}),
+        ("cobbled street", "paving", {"cobble"}),
+    ],
+)
+def test_a_caption_means_the_layouts_whose_pattern_it_names(caption, family, patterns):
+    meant = layouts_meant(caption, family, LAYOUTS[family])
+    assert {LAYOUTS[family][number] for number in meant} == patterns
+
+
+def test_captions_of_a_chosen_layout_mean_it() -> None:
+    """But for words that another pattern has too ("a cracked texture" and "cracked rock")."""
+    missed = []
+    for family, layouts in LAYOUTS.items():
+        for number in layouts:
+            said = sample_material(3, family=family, resolution=16, plain=True, layout=number)
+            texts = [describe(said, seed) for seed in range(6)]
+            missed += [text for text in texts if number not in layouts_meant(text, family, layouts)]
+    assert len(missed) < 0.02 * 6 * sum(map(len, LAYOUTS.values())), missed

@@ -18,6 +18,7 @@ from gonio.data.clips import (
 )
 from gonio.data.heightfield import HeightFieldBatch
 from gonio.data.procedural import sample_material
+from gonio.data.procedural.layouts import CHOSEN
 from gonio.errors import GonioError
 from gonio.pbr import save_material_maps
 
@@ -133,3 +134,10 @@ def test_a_pool_of_counted_layouts_shows_no_others(cache):
     assert [symmetry[:2] for symmetry in counted.symmetries] == [(0, False)]
     free = make_pool(replace(SETTINGS, procedural=2, plain=True))
     assert not torch.equal(counted.clip(0), free.clip(0))
+
+
+def test_a_pool_of_chosen_layouts_shows_every_one_as_often_and_says_which(cache):
+    chosen = make_pool(replace(SETTINGS, procedural=4, plain=True, layouts="chosen"))
+    found = [(record["attributes"]["family"], record["attributes"]["layout"]) for record in chosen.records]
+    assert found == list(CHOSEN[:4]) and len(set(found)) == 4
+    assert [symmetry[:2] for symmetry in chosen.symmetries] == [(0, False)]

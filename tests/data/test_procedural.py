@@ -20,6 +20,7 @@ from gonio.data.procedural import (
 )
 from gonio.data.procedural.captions import ROUGHNESS_CLASSES
 from gonio.data.procedural.draw import Draw
+from gonio.data.procedural.layouts import CHOSEN, LAYOUTS
 from gonio.data.procedural.noise import Cells, voronoi
 from gonio.data.procedural.patterns import BONDS, basket, boards, bond, herringbone
 from gonio.errors import UsageError
@@ -139,14 +140,25 @@ def test_plain_numbers_come_from_a_part_of_their_range() -> None:
     assert 100**0.1 <= min(found) < 100**0.15 and 100**0.45 < max(found) <= 100**0.5
 
 
-def test_a_plain_family_can_be_held_to_a_few_layouts_in_any_colour() -> None:
-    walls = [sample_material(s, family="brick", resolution=48, plain=True, layouts=2) for s in (1, 2, 3)]
+def test_a_plain_family_can_be_held_to_a_layout_in_any_colour() -> None:
+    walls = [
+        sample_material(seed, family="brick", resolution=48, plain=True, layout=layout)
+        for seed, layout in ((1, 1), (2, 0), (3, 1))
+    ]
     first, other, again = (wall.height for wall in walls)
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert not torch.allclose(walls[0].basecolor.mean((0, 1)), walls[2].basecolor.mean((0, 1)), atol=0.02)
-    for wrong in ({"plain": False, "layouts": 2}, {"plain": True, "layouts": 0}):
-        with pytest.raises(UsageError, match="layouts; give 1 or more, and plain materials"):
-            sample_material(1, family="brick", resolution=48, **wrong)
+    with pytest.raises(UsageError, match="layout 2; only plain materials have numbered layouts"):
+        sample_material(1, family="brick", resolution=48, layout=2)
+
+
+def test_every_family_has_chosen_layouts_and_they_show_the_patterns_that_are_said() -> None:
+    assert list(LAYOUTS) == list(FAMILIES) and all(LAYOUTS.values())
+    assert len(CHOSEN) == len(set(CHOSEN)) == sum(map(len, LAYOUTS.values()))
+    for family, layouts in LAYOUTS.items():
+        for number, pattern in layouts.items():
+            material = sample_material(7, family=family, resolution=16, plain=True, layout=number)
+            assert material.metadata["attributes"]["pattern_family"] == pattern, (family, number)
 
 
 def test_a_plain_material_is_in_range_and_without_age() -> None:

@@ -14,6 +14,7 @@ from gonio import media
 from gonio.camera import two_phase
 from gonio.color import linear_from_srgb
 from gonio.commands.evaluate_video import EvaluateVideo
+from gonio.data.categories import CATEGORIES
 from gonio.errors import GonioError, UsageError
 from gonio.evaluate import video as evaluation
 from gonio.evaluate.fvd import WEIGHTS, clip, frechet_video_distance, fvd_unavailable
@@ -21,6 +22,7 @@ from gonio.evaluate.realism import load_scorer, realism
 from gonio.evaluate.rpc import RPCSettings
 from gonio.evaluate.video import MEASURES, ROW_KEYS, Measurement, TrainingSet, measure_video, seam_of
 from gonio.material_video import MaterialVideo, load_material_video, write_manifest
+from gonio.models.category import CategoryJudge, save_category_judge
 from gonio.rectify import reproject
 
 cv2.setNumThreads(1)
@@ -131,6 +133,24 @@ def test_the_command_goes_on_where_it_stopped(tmp_path, capsys, fast, monkeypatc
         EvaluateVideo(videos=(tmp_path / "in",), out=out, training_set=tmp_path / "in").run()
 
 
+def test_the_family_is_told_by_the_judge_that_is_named(tmp_path, fast):
+    """One that takes everything for fabric, whatever it sees."""
+    judge = CategoryJudge(CATEGORIES)
+    with torch.no_grad():
+        judge.head.weight.zero_()
+        judge.head.bias.copy_(torch.tensor([float(word == "fabric") for word in CATEGORIES]))
+    save_category_judge(tmp_path / "judge.safetensors", judge, {})
+    video = write_video(tmp_path / "v")
+    for family, right in (("fabric", True), ("wood", False)):
+        prompts = tmp_path / f"{family}.jsonl"
+        prompts.write_text(json.dumps({"prompt": "moss", "family": family}) + "\n")
+        out = tmp_path / f"{family}.json"
+        EvaluateVideo(videos=(video,), out=out, prompts=prompts, judge=tmp_path / "judge.safetensors").run()
+        assert media.read_json(out)["rows"][0]["family_ok"] is right
+        with pytest.raises(GonioError, match="another judge"):
+            EvaluateVideo(videos=(video,), out=out, prompts=prompts).run()
+
+
 def test_neighbours_are_shown_on_a_sheet(tmp_path, fast):
     path = write_video(tmp_path / "v", 4)
     for seed in (4, 5):
@@ -160,6 +180,7 @@ def test_means_leave_out_what_is_null_and_checks_are_shares(tmp_path):
         ({"out": Path("r.txt")}, "JSON"),
         ({"fvd_weights": Path("w.pt")}, "belong together"),
         ({"contact_sheet": Path("s.png")}, "--training-set"),
+        ({"judge": Path(__file__)}, "judges by --prompts"),
         ({"realism": "no_such_module:f"}, "PYTHONPATH"),
         ({"realism": "math"}, "module:function"),
         ({"realism": "math:nothing"}, "no function nothing"),

@@ -66,6 +66,19 @@ def test_guidance_leads_away_from_a_video_without_the_photo_where_the_model_know
     assert float((first - second).abs().max()) > 1e-2
 
 
+def test_a_seed_draws_one_of_the_variations_of_a_prompt(text_model):
+    """Where noise and prompt are the same, the variation alone makes another video."""
+    drawn = [text_model.video("moss", replace(FAST, seed=n)).provenance["variation"] for n in range(8)]
+    assert all(0 <= number < text_model.spec.variations for number in drawn) and len(set(drawn)) > 3
+    untold = replace(text_model, spec=replace(text_model.spec, variations=0)).video("moss", FAST)
+    assert untold.provenance["variation"] is None
+    assert not torch.equal(untold.frames, text_model.video("moss", FAST).frames)
+
+
+def test_a_photo_alone_has_no_variations(image_model):
+    assert image_model.video("", FAST, photo=torch.rand(40, 40, 3)).provenance["variation"] is None
+
+
 def test_every_step_is_reported(text_model):
     seen = []
     text_model.video("moss", FAST, on_step=lambda index, steps, latents: seen.append((index, steps)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from efficientnet_files import published_weights
+from efficientnet_files import LARGER, published_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -93,6 +93,13 @@ def test_the_file_brings_the_judge_back(tmp_path: Path):
     assert all(not parameter.requires_grad for parameter in again.parameters())
 
 
+def test_a_file_says_which_network_the_judge_looks_through(tmp_path: Path):
+    larger = convert_efficientnet_lite(published_weights(rows=LARGER), "lite2")
+    save_category_judge(tmp_path / "c.safetensors", CategoryJudge(("wood", "metal"), larger), {})
+    again, pictures = load_category_judge(tmp_path / "c.safetensors"), torch.rand(1, 3, 64, 64, 3)
+    assert again.features.variant == "lite2" and again(pictures).shape == (1, 2)
+
+
 def test_damaged_files_are_one_line_errors(tmp_path: Path):
     file = tmp_path / "c.safetensors"
     with pytest.raises(GonioError, match="no file"):
@@ -101,8 +108,8 @@ def test_damaged_files_are_one_line_errors(tmp_path: Path):
     with pytest.raises(GonioError, match="not a readable safetensors file"):
         load_category_judge(file)
     with file.open("wb") as hollow:
-        hollow.truncate(9 << 20)
-    with pytest.raises(GonioError, match="no file of at most 8 MiB"):
+        hollow.truncate(17 << 20)
+    with pytest.raises(GonioError, match="no file of at most 16 MiB"):
         load_category_judge(file)
     save_category_judge(file, made_judge(), {})
     tensors = load_file(file)
@@ -110,6 +117,7 @@ def test_damaged_files_are_one_line_errors(tmp_path: Path):
     for metadata, problem in (
         ({**good, "schema": "gonio-category/9"}, "schema 'gonio-category/9'"),
         ({**good, "categories": "wood"}, "no list of words"),
+        ({**good, "network": "b7"}, "a judge on 'b7'; known are lite0, lite1, lite2"),
         ({**good, "categories": "[1, 2]"}, "no list of words"),
         ({**good, "categories": "[]"}, "0 categories"),
         ({**good, "categories": '["wood"]'}, r"head.weight \[2, 768\] instead of \[1, 768\]"),

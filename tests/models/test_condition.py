@@ -1,4 +1,4 @@
-"""What a model is told behind the noise."""
+"""What a model is told behind the noise, and in the last token of a prompt."""
 
 import math
 from dataclasses import replace
@@ -10,9 +10,11 @@ from gonio.models.condition import (
     image_condition,
     photo_clip,
     position_channels,
+    with_variation,
     without_photo,
 )
 from gonio.models.spec import SPECS
+from gonio.models.text import load_minilm
 
 TEXT, IMAGE = SPECS["mini-t2v"], SPECS["mini-i2v"]
 
@@ -69,3 +71,19 @@ def test_every_position_octave_adds_four_channels_to_the_input():
     transformer = {**TEXT.transformer, "in_channels": 96 + 2}
     spec = replace(TEXT, transformer=transformer, position_octaves=0)
     assert spec.position_channels == 2
+
+
+def test_a_variation_is_told_in_the_last_token_alone():
+    text = torch.randn(2, 5, 384)
+    told = with_variation(text, 3)
+    assert torch.equal(told[:, :-1], text[:, :-1]) and torch.equal(told[0, -1], told[1, -1])
+    assert torch.equal(told, with_variation(text, 3)) and not torch.equal(told, with_variation(text, 4))
+
+
+def test_tokens_of_variations_differ_from_each_other_and_are_as_long_as_a_prompts():
+    tokens = torch.stack([with_variation(torch.zeros(1, 384), k)[0] for k in range(TEXT.variations)])
+    likeness = torch.nn.functional.cosine_similarity(tokens[:, None], tokens[None], dim=-1)
+    assert float((likeness - torch.eye(TEXT.variations)).abs().max()) < 0.3
+    words, lengths = load_minilm(length=TEXT.text_tokens).encode(["green moss on damp stone"])
+    longest = words[0, : int(lengths[0])].norm(dim=-1)
+    assert float(longest.min()) / 1.5 < float(tokens.norm(dim=-1).mean()) < 1.5 * float(longest.max())

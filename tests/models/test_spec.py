@@ -90,6 +90,8 @@ def test_packed_latents_are_half_as_many_along_a_side():
         ({"packed": 241}, "packed is 241"),
         ({"packed": True}, "packed is True"),
         ({"token_shift": 1}, "token_shift is 1; it must be true or false"),
+        ({"variations": -1}, "variations is -1; it must be a whole number up to 1000"),
+        ({"variations": True}, "variations is True"),
     ],
 )
 def test_what_a_small_model_is_given_is_checked(changes, message):

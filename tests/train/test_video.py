@@ -7,11 +7,14 @@ import torch
 from safetensors.torch import load_file
 
 from gonio import media
-from gonio.data.cache import CacheSettings
+from gonio.data.cache import CacheSettings, LatentCache
+from gonio.data.captions.templates import layouts_meant
 from gonio.data.clips import ClipSettings, make_pool
+from gonio.data.ledger import write_ledger
+from gonio.data.procedural.layouts import CHOSEN, LAYOUTS
 from gonio.errors import GonioError, UsageError
 from gonio.models.codec import load_codec
-from gonio.models.condition import condition
+from gonio.models.condition import condition, with_variation
 from gonio.models.denoiser import Denoiser
 from gonio.models.load import load_transformer, random_autoencoder, random_transformer
 from gonio.models.lora import load_lora
@@ -117,6 +120,30 @@ def test_some_prompts_are_dropped(cache):
     texts = torch.cat([batch_at(RECIPE, SPEC, cache, step, 0)["text"] for step in range(40)])
     share = float((texts.flatten(1) == 0).all(1).float().mean())
     assert 0.3 < share < 0.7
+
+
+def test_a_clip_is_told_as_the_variations_that_mean_it(pool, tmp_path):
+    """Of four clips that a caption may mean, number 1: variations 1, 5, 9 ...; without a caption, none."""
+    made = made_cache(pool, tmp_path / "one")
+    records = [record | {"ways": [[1, 4]] * len(record["captions"])} for record in made.records]
+    write_ledger(tmp_path / "one" / "manifest.jsonl", records)
+    again = LatentCache(tmp_path / "one")
+    seen = torch.cat([batch_at(RECIPE, SPEC, again, step, 0)["text"][:, -1] for step in range(40)])
+    tokens = torch.stack([with_variation(torch.zeros(1, 384), k)[0] for k in range(SPEC.variations)])
+    told = [number for number, token in enumerate(tokens) if (seen == token).all(1).any()]
+    assert told == list(range(1, SPEC.variations, 4))
+    dropped = (seen == 0).all(1)
+    assert bool(dropped.any()) and bool(((seen[:, None] == tokens).all(2).any(1) | dropped).all())
+
+
+def test_chosen_layouts_are_numbered_among_those_their_captions_mean(tmp_path, monkeypatch):
+    monkeypatch.setenv("GONIO_CACHE", str(tmp_path / "clips"))
+    clips = ClipSettings(procedural=14, resolution=32, plain=True, layouts="chosen")
+    cache = made_cache(make_pool(clips), tmp_path / "latents")
+    for (family, layout), record in zip(CHOSEN, cache.records, strict=False):
+        for caption, (index, count) in zip(record["captions"], record["ways"], strict=True):
+            meant = layouts_meant(caption, family, LAYOUTS[family])
+            assert meant[index] == layout and len(meant) == count
 
 
 def test_text_is_padded_with_zeros_and_cut():

@@ -56,7 +56,7 @@ class DataMaterials:
         from gonio.data.procedural import sample_material
         from gonio.folders import make_folder
         from gonio.pbr import save_material_maps
-        from gonio.pictures import contact_sheet
+        from gonio.pictures import picture_grid
         from gonio.progress import progress
 
         if not 1 <= self.count <= MAX_COUNT:
@@ -80,10 +80,8 @@ class DataMaterials:
                     pictures += [srgb_from_linear(small.basecolor), small.normal * 0.5 + 0.5]
                     captions += [str(material.metadata["caption"]), f"seed {seed}"]
                 step()
-        columns = 8 if len(pictures) >= 8 else len(pictures)
-        rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-        labels = [captions[i : i + columns] for i in range(0, len(captions), columns)]
-        media.write_image(self.out / "contact_sheet.png", linear_from_srgb(contact_sheet(rows, labels)))
+        sheet = picture_grid(pictures, captions, columns=8)
+        media.write_image(self.out / "contact_sheet.png", linear_from_srgb(sheet))
         print(f"{self.out}: {self.count} materials, see {self.out / 'contact_sheet.png'}")
 
 

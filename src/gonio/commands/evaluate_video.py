@@ -32,6 +32,8 @@ class EvaluateVideo:
     """JSON file to write."""
     prompts: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
     """What each prompt asks for: one object a line with prompt, colour, family, metallic, roughness."""
+    judge: Annotated[Path | None, arg(metavar="FILE.safetensors", help_behavior_hint="")] = None
+    """Judge of the pattern family, of gonio train category; the bundled one when left out."""
     training_set: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of material videos or pictures to look for copies in."""
     contact_sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None
@@ -83,7 +85,7 @@ class EvaluateVideo:
     def _check(self) -> None:
         if not self.videos:
             raise UsageError("no videos; name one or more")
-        for path in (*self.videos, self.prompts, self.training_set, self.fvd_reference):
+        for path in (*self.videos, self.prompts, self.judge, self.training_set, self.fvd_reference):
             if path is not None and not path.exists():
                 raise UsageError(f"{path}: does not exist")
         if self.out.suffix.lower() != ".json":
@@ -92,6 +94,8 @@ class EvaluateVideo:
             raise UsageError(f"--contact-sheet {self.contact_sheet}: name it .png or .jpg")
         if self.contact_sheet is not None and self.training_set is None:
             raise UsageError("--contact-sheet shows neighbours; name a --training-set to find them in")
+        if self.judge is not None and self.prompts is None:
+            raise UsageError(f"--judge {self.judge}: judges by --prompts; name their file")
         if (self.fvd_weights is None) != (self.fvd_reference is None):
             raise UsageError("--fvd-weights and --fvd-reference belong together; give both or neither")
 
@@ -99,9 +103,11 @@ class EvaluateVideo:
         from gonio.evaluate.realism import load_scorer
         from gonio.evaluate.similarity import find_materials, pictures_of
         from gonio.evaluate.video import Measurement, TrainingSet, prompt_adherence
+        from gonio.models.category import load_category_judge
 
         scorer = load_scorer(self.realism) if self.realism else None
-        check = prompt_adherence(self.prompts) if self.prompts else None
+        judge = load_category_judge(self.judge) if self.judge else None
+        check = prompt_adherence(self.prompts, judge) if self.prompts else None
         training_set = None
         if self.training_set is not None:
             paths = find_materials(self.training_set)
@@ -110,6 +116,7 @@ class EvaluateVideo:
         return Measurement(
             adherence=check,
             prompts=str(self.prompts) if self.prompts else None,
+            judge=str(self.judge) if self.judge else None,
             training_set=training_set,
             scorer=scorer,
             scorer_name=self.realism,

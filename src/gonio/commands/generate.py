@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gonio.material_video import MaterialVideo
 
 MAX_COUNT = 1000
+# Of a sheet of several videos: videos, pixels a side, and which of the light's circle is shown.
+MAX_SHOWN = 240
+SHOWN_SIZE = 128
+SHOWN_FRAME = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Generate:
     prompts: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
     """Many prompts instead of one: a JSON object with "prompt" a line, as gonio evaluate video reads them."""
     out: Path
-    """Folder to write; with --count or --prompts, one folder a video in it."""
+    """Folder to write; with --count or --prompts, one folder a video in it and contact_sheet.png of them."""
     model: str = "mini"
     """mini, wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-t2v-1.3b, or a spec file .json."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
@@ -99,14 +103,31 @@ class Generate:
         prompts = self._prompts()
         make_folder(self.out)
         generator = self._generator("image" if photo is not None else "text")
+        shown: list[tuple[str, Tensor]] = []
         for folder, prompt, seed in self._videos(prompts):
             video = self._video(generator, prompt, seed, photo, folder)
+            if len(shown) < MAX_SHOWN:
+                shown.append((f"{seed} {prompt}", _thumbnail(video)))
             seconds = time.perf_counter() - started
             print(f"{folder / 'video.mp4'}: {video.frames.shape[0]} frames, {seconds:.0f} s")
             if not self.video_only:
                 self._material(video, folder)
                 seconds = time.perf_counter() - started
                 print(f"{folder / 'material.safetensors'}, {folder / 'preview.png'}: {seconds:.0f} s")
+        if len(prompts) * self.count > 1:
+            self._sheet(shown)
+
+    def _sheet(self, shown: list[tuple[str, Tensor]]) -> None:
+        """The first videos in one picture, each above its seed and prompt."""
+        from gonio.color import linear_from_srgb
+        from gonio.media import write_image
+        from gonio.pictures import picture_grid
+
+        path = self.out / "contact_sheet.png"
+        labels, pictures = zip(*shown, strict=True)
+        sheet = picture_grid(list(pictures), list(labels), columns=10)
+        write_image(path, linear_from_srgb(sheet))
+        print(f"{path}: {len(shown)} videos")
 
     def _checked(self) -> Tensor | None:
         """What can be wrong with the arguments, before anything is loaded. The photo, if any."""
@@ -233,3 +254,12 @@ class Generate:
         save_material(path, material)
         settings = RenderSettings(resolution=384, spp=32, denoise=True)
         save_still(folder / "preview.png", render_still(material, settings), settings.exposure)
+
+
+def _thumbnail(video: MaterialVideo) -> Tensor:
+    """One frame, small, as a display shows it. [SHOWN_SIZE, SHOWN_SIZE, 3]"""
+    from gonio.color import srgb_from_linear
+    from gonio.pbr import resized_map
+
+    frame = video.frames[min(SHOWN_FRAME, len(video.frames) - 1)]
+    return srgb_from_linear(resized_map(frame, SHOWN_SIZE, SHOWN_SIZE, wrap=False))

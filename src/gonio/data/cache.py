@@ -160,9 +160,10 @@ def append_item(out: Path, about: Record, tensors: dict[str, Tensor], settings: 
 class LatentCache:
     """Encoded clips by number, in the order of the manifest; every read checks the file's hash.
 
-    `cache[i]` is {"id", "caption", "latents" [z, f, h, w], "text" [N, D]} and, where the clip has a reference
-    photograph, "photo" [z, f, h, w] and perhaps "image" [M, D]. A file that is missing or damaged raises
-    GonioError.
+    `cache[i]` is {"id", "caption", "latents" [z, f, h, w], "text" [N, D], "way"} and, where the clip has a
+    reference photograph, "photo" [z, f, h, w] and perhaps "image" [M, D]. way: (index, count), of the count
+    clips that the caption may mean this is number index; (0, 1) unless the manifest has "ways". A file that
+    is missing or damaged raises GonioError.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -194,6 +195,7 @@ class LatentCache:
             "caption": record["captions"][choice],
             "latents": tensors["latents"],
             "text": tensors[f"text.{choice}"],
+            "way": tuple(record["ways"][choice]) if "ways" in record else (0, 1),
         }
         return found | {name: tensors[name] for name in ("photo", "image") if name in tensors}
 

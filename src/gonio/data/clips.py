@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,6 +26,7 @@ from gonio.camera import Trajectory, two_phase
 from gonio.color import srgb_from_linear
 from gonio.data.heightfield import HeightFieldBatch, shade
 from gonio.data.procedural import measured_attributes, sample_material
+from gonio.data.procedural.layouts import CHOSEN
 from gonio.errors import GonioError
 from gonio.folders import cache_folder
 from gonio.pbr import PBRMaterial, load_material_maps
@@ -42,8 +43,8 @@ class ClipSettings:
     """What a pool holds: `procedural` materials, and real maps `repeats` times each, cropped and turned anew.
 
     resolution: texels per side. frames: of the two-phase trajectory. plain: procedural materials at their
-    simplest and upright, which a small model learns sooner; layouts: and so many of each family, which it
-    learns sooner still.
+    simplest and upright, which a small model learns sooner; layouts: and so many of each family, or those
+    chosen by hand of each, as often as one another, which it learns sooner still.
     """
 
     procedural: int = 2000
@@ -52,7 +53,7 @@ class ClipSettings:
     seed: int = 0
     repeats: int = 8
     plain: bool = False
-    layouts: int | None = None
+    layouts: int | Literal["chosen"] | None = None
 
 
 def texel_centers(size: int) -> Tensor:
@@ -187,10 +188,17 @@ def _jobs(settings: ClipSettings, folders: Sequence[Path]) -> Iterator[Job]:
 
 
 def _procedural(seed: int, settings: ClipSettings) -> tuple[PBRMaterial, dict[str, Any]]:
+    family = layout = None
+    if settings.layouts == "chosen":
+        family, layout = CHOSEN[seed % len(CHOSEN)]
+    elif settings.layouts is not None:
+        layout = seed % settings.layouts
     material = sample_material(
-        seed, resolution=settings.resolution, plain=settings.plain, layouts=settings.layouts
+        seed, family=family, resolution=settings.resolution, plain=settings.plain, layout=layout
     )
     notes = material.metadata
+    if settings.layouts == "chosen":
+        notes["attributes"]["layout"] = layout
     record = {"name": material.name, "attributes": notes["attributes"], "licence": notes["licence"]}
     return material, record
 

@@ -36,6 +36,7 @@ from gonio.evaluate.similarity import diversity, mean_picture, nearest, picture_
 from gonio.evaluate.tileability import seam_error
 from gonio.material_video import MaterialVideo, load_material_video
 from gonio.media import read_json, write_json
+from gonio.models.category import CategoryJudge
 from gonio.rectify import rectify_video
 
 CHECKS = ("colour_ok", "family_ok", "roughness_ok", "metallic_ok")
@@ -58,11 +59,13 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What to measure; None leaves a measure out. adherence: (video, prompt) -> checks, named by its file."""
+    """What to measure; None leaves a measure out. adherence: (video, prompt) -> checks, named by the files of
+    its prompts and of its judge, if that is not the bundled one."""
 
     rpc: RPCSettings = field(default_factory=RPCSettings)
     adherence: Adherence | None = None
     prompts: str | None = None
+    judge: str | None = None
     training_set: TrainingSet | None = None
     scorer: RealismScorer | None = None
     scorer_name: str | None = None
@@ -75,6 +78,7 @@ class Measurement:
             "prompts": self.prompts,
             "training_set": self.training_set.name if self.training_set else None,
             "realism": self.scorer_name,
+            "judge": self.judge,
         }
 
 
@@ -101,14 +105,17 @@ def measure_video(path: Path, measurement: Measurement) -> dict[str, Any]:
     return {**described, **size, **values, "settings": measurement.settings, "notes": notes}
 
 
-def prompt_adherence(prompts: Path) -> Adherence:
-    """The checks of every prompt in a prompt file; GonioError for a video whose prompt is not in it."""
+def prompt_adherence(prompts: Path, judge: CategoryJudge | None = None) -> Adherence:
+    """The checks of every prompt in a prompt file; GonioError for a video whose prompt is not in it.
+
+    judge: of categories, the bundled one if None.
+    """
     asked = {line.prompt: line for line in read_prompts(prompts)}
 
     def check(video: MaterialVideo, prompt: str | None) -> dict[str, bool | None]:
         if prompt not in asked:
             raise GonioError(f"{prompts}: has no line for the prompt {prompt!r}")
-        return adherence(asked[prompt], measure_attributes(video))
+        return adherence(asked[prompt], measure_attributes(video, judge=judge))
 
     return check
 

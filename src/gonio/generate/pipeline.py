@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
 from gonio.models.codec import Codec, load_codec
-from gonio.models.condition import condition, photo_clip, without_photo
+from gonio.models.condition import condition, photo_clip, with_variation, without_photo
 from gonio.models.denoiser import Denoiser
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
@@ -93,6 +94,10 @@ class Generator:
         device, dtype = torch.device(self.placement.device), self.transformer.dtype
         prompts = [check_prompt(prompt) if prompt or photo is None else "", settings.negative]
         context, without = (tokens[None].to(device, dtype) for tokens in self._contexts(prompts))
+        variation = None
+        if spec.variations and prompts[0]:
+            variation = random.Random(f"gonio-variation-of-{settings.seed}").randrange(spec.variations)
+            context = with_variation(context, variation)
         photo_latents = tokens = None
         if photo is not None:
             picture = squared(photo, side)
@@ -134,7 +139,7 @@ class Generator:
             frames=linear,
             coverage=coverage,
             trajectory=trajectory,
-            provenance=self._provenance(prompt, settings, steps),
+            provenance=self._provenance(prompt, settings, steps) | {"variation": variation},
         )
 
     def _contexts(self, prompts: list[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The judge of categories: a linear head on what EfficientNet-Lite0 sees in three pictures of a material.
+"""The judge of categories: a linear head on what EfficientNet-Lite sees in three pictures of a material.
 
 A network trained on photographs of everything knows wood from brick where one trained on a few thousand
 materials learns them by heart. So only the head is ours, and it is linear.
@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from gonio import media
 from gonio.errors import GonioError
 from gonio.models.attributes import LIGHTS
-from gonio.models.efficientnet_lite import FEATURES, EfficientNetLite
+from gonio.models.efficientnet_lite import VARIANTS, EfficientNetLite
 from gonio.models.weight_files import read_small, require_shapes
 
 SCHEMA = 1
@@ -27,7 +27,7 @@ SIZE = 192  # pixels a side of the pictures
 # Lights at right angles: relief that runs along one of them shows under the other.
 SINGLE_LIGHTS = (0, 2)
 PICTURES = 1 + len(SINGLE_LIGHTS)
-MAX_FILE_BYTES = 8 << 20
+MAX_FILE_BYTES = 16 << 20
 MAX_CATEGORIES = 1000
 
 
@@ -68,7 +68,7 @@ class CategoryJudge(nn.Module):
             )
         self.categories = tuple(categories)
         self.features = features if features is not None else EfficientNetLite()
-        self.head = nn.Linear(FEATURES, len(categories))
+        self.head = nn.Linear(self.features.features, len(categories))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The mean of the logits of a material's pictures."""
@@ -85,6 +85,7 @@ def save_category_judge(path: Path, judge: CategoryJudge, provenance: dict[str, 
     metadata = {
         "schema": f"gonio-category/{SCHEMA}",
         "categories": json.dumps(judge.categories),
+        "network": judge.features.variant,
         "provenance": json.dumps(provenance),
     }
     media.write_bytes(path, save(tensors, metadata=metadata))
@@ -93,7 +94,10 @@ def save_category_judge(path: Path, judge: CategoryJudge, provenance: dict[str, 
 def load_category_judge(path: Path) -> CategoryJudge:
     """A judge's file, ready to evaluate; every key and shape must fit. Raises GonioError."""
     metadata, tensors = read_small(path, f"gonio-category/{SCHEMA}", MAX_FILE_BYTES)
-    judge = CategoryJudge(_categories(path, metadata))
+    variant = metadata.get("network", "lite0")
+    if variant not in VARIANTS:
+        raise GonioError(f"{path}: a judge on {variant[:20]!r}; known are {', '.join(VARIANTS)}")
+    judge = CategoryJudge(_categories(path, metadata), EfficientNetLite(variant))
     expected = {name: tuple(value.shape) for name, value in judge.state_dict().items()}
     require_shapes(path, {name: tuple(value.shape) for name, value in tensors.items()}, expected)
     judge.load_state_dict({name: value.float() for name, value in tensors.items()})

@@ -1,11 +1,30 @@
-"""What a model is told in channels behind the noise: the place in the sample, and a photo."""
+"""What a model is told beside the prompt: in channels behind the noise the place in the sample and a photo,
+in the last token of the prompt which of its variations to draw."""
 
 from __future__ import annotations
+
+import random
 
 import torch
 from torch import Tensor
 
 from gonio.models.spec import MASK_CHANNELS, VideoModelSpec
+
+# Of each number of a variation's token: about what the encoders' tokens have.
+_VARIATION_SIZE = 0.3
+
+
+def with_variation(text: Tensor, number: int) -> Tensor:
+    """Contexts [..., N, D] that say in their last token which variation of the prompt to draw.
+
+    "Tiles" may lie in many ways. A large model settles on one as the noise recedes; a small one mixes them,
+    unless it is told.
+    """
+    draw = random.Random(f"gonio-variation-{number}")
+    signs = [draw.choice((-1.0, 1.0)) for _ in range(text.shape[-1])]
+    text = text.clone()
+    text[..., -1, :] = _VARIATION_SIZE * torch.tensor(signs).to(text)
+    return text
 
 
 def photo_clip(spec: VideoModelSpec, picture: Tensor, frames: int) -> Tensor:

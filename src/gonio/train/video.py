@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from gonio.data.cache import LatentCache
 from gonio.data.clips import ClipSettings, hash_seed
 from gonio.errors import GonioError
-from gonio.models.condition import condition
+from gonio.models.condition import condition, with_variation
 from gonio.models.denoiser import Denoiser
 from gonio.models.flow import NoiseLevels, draw_noise_levels, flow_loss, gaussian
 from gonio.models.spec import VideoModelSpec
@@ -123,6 +123,19 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=2400, repeats=12, seed=4, plain=True, layouts=3),
         loop=replace(_MINI_PHOTO.loop, steps=7000, rate=6e-4, muon_rate=3e-3),
     ),
+    # And from that one: layouts that are easily told, every pattern that has a name among them, and which of
+    # those a caption may mean is told as its variation.
+    "mini-chosen": replace(
+        _MINI_PHOTO,
+        start="mini-i2v",
+        batch=8,
+        variants=1,
+        photos=1.0,
+        photos_of="real",
+        recognised=True,
+        clips=ClipSettings(procedural=2595, repeats=12, seed=6, plain=True, layouts="chosen"),
+        loop=replace(_MINI_PHOTO.loop, steps=6400, rate=6e-4, muon_rate=3e-3),
+    ),
     "smoke": replace(
         _MINI,
         batch=2,
@@ -170,7 +183,10 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     given = [spec.task == "image" and "photo" in item for item in items]
     chance = [recipe.drop_text_beside if photo else recipe.drop_text for photo in given]
     dropped = (torch.rand(recipe.batch, generator=draw) < torch.tensor(chance)).tolist()
-    texts = [cache.empty_text if drop else item["text"] for item, drop in zip(items, dropped, strict=True)]
+    texts = [
+        padded_text(cache.empty_text, spec.text_tokens) if drop else _told(spec, item, draw)
+        for item, drop in zip(items, dropped, strict=True)
+    ]
     latents = torch.stack([item["latents"] for item in items]).float()
     sigma, weight = draw_noise_levels(
         recipe.batch, generator=draw, shift=spec.training_shift, levels=recipe.levels
@@ -180,7 +196,7 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
         "noise": gaussian(latents.shape, draw),
         "sigma": sigma,
         "weight": weight,
-        "text": torch.stack([padded_text(text, spec.text_tokens) for text in texts]),
+        "text": torch.stack(texts),
     }
     photos = None
     if spec.task == "image":
@@ -192,6 +208,20 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
             batch["image"] = torch.stack([item["image"] for item in items]).float()
     told = condition(spec, latents, photos, torch.tensor(given))
     return batch if told is None else batch | {"condition": told}
+
+
+def _told(spec: VideoModelSpec, item: Mapping[str, Any], draw: torch.Generator) -> Tensor:
+    """The context [N, D] of a clip's caption, with any of the variations that stand for the clip.
+
+    Where the caption fits `count` clips and this is number `index` of them, those equal to it modulo count:
+    a prompt has each of its clips as often, however many there are.
+    """
+    text = padded_text(item["text"], spec.text_tokens)
+    if not spec.variations:
+        return text
+    index, count = item["way"]
+    fitting = range(index % spec.variations, spec.variations, min(count, spec.variations))
+    return with_variation(text, fitting[int(torch.randint(len(fitting), (), generator=draw))])
 
 
 # Batches of a step are numbered below this: processes times accumulated batches.

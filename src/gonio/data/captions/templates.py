@@ -168,6 +168,15 @@ def _pattern_phrase(pattern: str | None, noun: str) -> str | None:
     return pattern if last.endswith("s") or pattern in _UNCOUNTABLE else f"a {pattern}"
 
 
+def layouts_meant(caption: str, family: str, layouts: Mapping[int, str]) -> list[int]:
+    """Which of a family's layouts (number -> pattern) a caption by `compose` may mean."""
+    said = [p for p in layouts.values() if p in caption or str(_pattern_phrase(p, "")) in caption]
+    if said:
+        return [number for number, pattern in layouts.items() if pattern == max(said, key=len)]
+    needed = [n.pattern for n in NAMES[family] if n.pattern and any(name in caption for name in n.phrases)]
+    return [number for number, pattern in layouts.items() if all(part in pattern for part in needed)]
+
+
 def _filled(form: str, words: Mapping[str, str | None]) -> str:
     """The form with its words; bracketed parts whose word is None are left out."""
 

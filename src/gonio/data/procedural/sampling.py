@@ -56,28 +56,28 @@ def sample_material(
     roughness_class: str | None = None,
     metallic: bool | None = None,
     plain: bool = False,
-    layouts: int | None = None,
+    layout: int | None = None,
 ) -> PBRMaterial:
     """One tileable material [resolution, resolution], the same for the same arguments on every run.
 
     What is left None is drawn. plain: the family at its simplest and upright, of few and large elements that
-    begin at the corner, without age. layouts: of a plain family there are just so many, and only colour,
-    roughness and metal are drawn anew. A seed looks the same at every resolution. metadata["attributes"]
+    begin at the corner, without age. layout: the number of a plain family's layout, so that only colour,
+    roughness and metal are drawn. A seed looks the same at every resolution. metadata["attributes"]
     says what was measured on the finished maps.
-    Raises UsageError for unknown names, for colours a metal or a dielectric cannot have, and for `layouts`
-    below 1 or of materials that are not plain.
+    Raises UsageError for unknown names, for colours a metal or a dielectric cannot have, and for the
+    layout of a material that is not plain.
     """
     _check_request(family, resolution, color, roughness_class, metallic)
-    if layouts is not None and not (plain and layouts >= 1):
-        raise UsageError(f"{layouts} layouts; give 1 or more, and plain materials")
+    if layout is not None and not plain:
+        raise UsageError(f"layout {layout}; only plain materials have numbered layouts")
     supersampling = math.ceil(_WORKING_RESOLUTION / resolution)
     name = family or random.Random(f"gonio-family-{seed}").choice(tuple(FAMILIES))
     draw = Draw(f"gonio-material-{seed}-{name}", resolution * supersampling, plain=plain)
     kind = FAMILIES[name]
     style = _draw_style(draw, kind, color, roughness_class, metallic)
     if plain:
-        if layouts is not None:
-            draw = Draw(f"gonio-layout-{seed % layouts}-{name}", draw.n, plain=True)
+        if layout is not None:
+            draw = Draw(f"gonio-layout-{layout}-{name}", draw.n, plain=True)
         draw.simplify()
         surface = kind.generate(draw, style)
         maps = _pooled(surface, style, supersampling)
