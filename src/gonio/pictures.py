@@ -26,6 +26,8 @@ _MAGMA = (
     (0xFE, 0xCA, 0x8D),
     (0xFC, 0xFD, 0xBF),
 )
+# What commands call a sheet of the things they made beside it.
+CONTACT_SHEET = "contact_sheet.png"
 _GAP = 8
 _PAPER = 250
 _INK = (40, 40, 40)

@@ -295,6 +295,10 @@ def test_every_relief_has_words():
         ("blue denim", "fabric", {"denim weave", "checked denim weave", "striped denim weave"}),
         ("blue cloth with a checked denim weave", "fabric", {"checked denim weave"}),
         ("cobbled street", "paving", {"cobble"}),
+        ("riveted steel plate", "stamped_metal", {"rivets"}),
+        ("copper wire mesh, shiny", "stamped_metal", {"grating"}),
+        ("brushed blue anodised aluminium", "brushed_metal", {"brush lines"}),
+        ("polished gold", "brushed_metal", {"brush lines", "scratches"}),
     ],
 )
 def test_a_caption_means_the_layouts_whose_pattern_it_names(caption, family, patterns):

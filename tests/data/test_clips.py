@@ -136,7 +136,7 @@ def test_a_pool_of_counted_layouts_shows_no_others(cache):
     assert not torch.equal(counted.clip(0), free.clip(0))
 
 
-def test_a_pool_of_chosen_layouts_shows_every_one_as_often_and_says_which(cache):
+def test_a_pool_of_chosen_layouts_shows_one_after_the_other_and_says_which(cache):
     chosen = make_pool(replace(SETTINGS, procedural=4, plain=True, layouts="chosen"))
     found = [(record["attributes"]["family"], record["attributes"]["layout"]) for record in chosen.records]
     assert found == list(CHOSEN[:4]) and len(set(found)) == 4

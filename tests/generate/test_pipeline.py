@@ -67,9 +67,10 @@ def test_guidance_leads_away_from_a_video_without_the_photo_where_the_model_know
 
 
 def test_a_seed_draws_one_of_the_variations_of_a_prompt(text_model):
-    """Where noise and prompt are the same, the variation alone makes another video."""
-    drawn = [text_model.video("moss", replace(FAST, seed=n)).provenance["variation"] for n in range(8)]
-    assert all(0 <= number < text_model.spec.variations for number in drawn) and len(set(drawn)) > 3
+    """Seeds in a row draw different ones; with the same noise and prompt, it alone makes another video."""
+    count = text_model.spec.variations
+    drawn = [text_model.video("moss", replace(FAST, seed=n)).provenance["variation"] for n in (0, 1, count)]
+    assert drawn == [0, 1, 0]
     untold = replace(text_model, spec=replace(text_model.spec, variations=0)).video("moss", FAST)
     assert untold.provenance["variation"] is None
     assert not torch.equal(untold.frames, text_model.video("moss", FAST).frames)

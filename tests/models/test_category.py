@@ -117,7 +117,7 @@ def test_damaged_files_are_one_line_errors(tmp_path: Path):
     for metadata, problem in (
         ({**good, "schema": "gonio-category/9"}, "schema 'gonio-category/9'"),
         ({**good, "categories": "wood"}, "no list of words"),
-        ({**good, "network": "b7"}, "a judge on 'b7'; known are lite0, lite1, lite2"),
+        ({**good, "network": "b7"}, "a judge on 'b7'; known are lite0, lite2"),
         ({**good, "categories": "[1, 2]"}, "no list of words"),
         ({**good, "categories": "[]"}, "0 categories"),
         ({**good, "categories": '["wood"]'}, r"head.weight \[2, 768\] instead of \[1, 768\]"),

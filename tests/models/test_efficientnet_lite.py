@@ -60,7 +60,7 @@ def test_folding_the_batch_norms_changes_nothing():
 def test_features_are_means_and_deviations_stage_by_stage():
     network, pictures = convert_efficientnet_lite(published_weights()), torch.rand(2, 64, 64, 3)
     features, maps = network(pictures), network.maps(pictures)
-    assert features.shape == (2, network.features) == (2, 768)
+    assert features.shape == (2, network.width) == (2, 768)
     assert torch.allclose(features[:, :80], maps[0].mean((2, 3)), atol=1e-5)
     assert torch.allclose(features[:, 80:160], maps[0].std((2, 3), correction=0), atol=1e-5)
     assert torch.allclose(features[:, 576:], maps[2].std((2, 3), correction=0), atol=1e-5)
@@ -108,7 +108,7 @@ def test_the_network_stays_small():
 
 def test_a_larger_variant_takes_the_weights_of_its_own_file_only():
     network = convert_efficientnet_lite(published_weights(rows=LARGER), "lite2")
-    assert network(torch.rand(1, 64, 64, 3)).shape == (1, network.features) == (1, 2 * (88 + 120 + 208))
+    assert network(torch.rand(1, 64, 64, 3)).shape == (1, network.width) == (1, 2 * (88 + 120 + 208))
     with pytest.raises(GonioError, match="not EfficientNet-Lite0"):
         convert_efficientnet_lite(published_weights(rows=LARGER))
     with pytest.raises(GonioError, match="not EfficientNet-Lite2"):

@@ -187,7 +187,7 @@ def test_nothing_trainable_is_an_error():
         Training(Line().requires_grad_(False), SETTINGS)
 
 
-def test_bf16_is_used_only_where_the_processor_has_it(monkeypatch):
+def test_bf16_is_used_only_where_the_processor_is_faster_with_it(monkeypatch):
     settings = LoopSettings(steps=1, rate=0.1, precision="bf16")
     for fast, precision in ((False, "no"), (True, "bf16")):
         AcceleratorState._reset_state(True)
@@ -195,3 +195,10 @@ def test_bf16_is_used_only_where_the_processor_has_it(monkeypatch):
         assert Training(Line(), settings).accelerator.mixed_precision == precision
     AcceleratorState._reset_state(True)
     assert has_fast_bf16("cuda")
+    for x86, tiles, supported, fast in ((1, 1, 1, True), (1, 0, 1, False), (0, 0, 1, True), (0, 0, 0, False)):
+        monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda x86=x86: bool(x86))
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda tiles=tiles: bool(tiles))
+        monkeypatch.setattr(
+            torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda supported=supported: bool(supported)
+        )
+        assert has_fast_bf16("cpu") is fast

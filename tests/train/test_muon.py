@@ -39,7 +39,7 @@ def test_singular_values_come_near_one_and_their_vectors_stay(shape):
     assert (core - torch.diag(core.diagonal())).abs().max() < 1e-4
 
 
-def test_a_training_takes_it_where_bf16_is_emulated(monkeypatch):
+def test_a_training_takes_it_where_bf16_is_no_faster(monkeypatch):
     for fast, kind in ((True, torch.optim.Muon), (False, SingleMuon)):
         monkeypatch.setattr(loop, "has_fast_bf16", lambda device, fast=fast: fast)
         model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))

@@ -146,6 +146,16 @@ def test_chosen_layouts_are_numbered_among_those_their_captions_mean(tmp_path, m
             assert meant[index] == layout and len(meant) == count
 
 
+def test_clips_that_show_another_pattern_than_their_layouts_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("GONIO_CACHE", str(tmp_path / "clips"))
+    pool = make_pool(ClipSettings(procedural=3, resolution=32, plain=True, layouts="chosen"))
+    pool.records[1]["attributes"]["pattern_family"] = "another"
+    assert [record["id"] for record in made_cache(pool, tmp_path / "latents").records] == [
+        "00000_0",
+        "00002_0",
+    ]
+
+
 def test_text_is_padded_with_zeros_and_cut():
     text = torch.ones(3, 2)
     assert torch.equal(padded_text(text, 5), torch.cat([text, torch.zeros(2, 2)]))

@@ -56,7 +56,7 @@ class DataMaterials:
         from gonio.data.procedural import sample_material
         from gonio.folders import make_folder
         from gonio.pbr import save_material_maps
-        from gonio.pictures import picture_grid
+        from gonio.pictures import CONTACT_SHEET, picture_grid
         from gonio.progress import progress
 
         if not 1 <= self.count <= MAX_COUNT:
@@ -81,8 +81,8 @@ class DataMaterials:
                     captions += [str(material.metadata["caption"]), f"seed {seed}"]
                 step()
         sheet = picture_grid(pictures, captions, columns=8)
-        media.write_image(self.out / "contact_sheet.png", linear_from_srgb(sheet))
-        print(f"{self.out}: {self.count} materials, see {self.out / 'contact_sheet.png'}")
+        media.write_image(self.out / CONTACT_SHEET, linear_from_srgb(sheet))
+        print(f"{self.out}: {self.count} materials, see {self.out / CONTACT_SHEET}")
 
 
 @dataclass(frozen=True, kw_only=True)

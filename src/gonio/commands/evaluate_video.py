@@ -33,7 +33,7 @@ class EvaluateVideo:
     prompts: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
     """What each prompt asks for: one object a line with prompt, colour, family, metallic, roughness."""
     judge: Annotated[Path | None, arg(metavar="FILE.safetensors", help_behavior_hint="")] = None
-    """Judge of the pattern family, of gonio train category; the bundled one when left out."""
+    """Judge of categories, of gonio train category; the bundled one when left out."""
     training_set: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of material videos or pictures to look for copies in."""
     contact_sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None

@@ -42,7 +42,8 @@ class Generate:
     prompts: Annotated[Path | None, arg(metavar="FILE.jsonl", help_behavior_hint="")] = None
     """Many prompts instead of one: a JSON object with "prompt" a line, as gonio evaluate video reads them."""
     out: Path
-    """Folder to write; with --count or --prompts, one folder a video in it and contact_sheet.png of them."""
+    """Folder to write; with --count or --prompts, one folder a video in it, and contact_sheet.png of
+    the first 240."""
     model: str = "mini"
     """mini, wan2.1-t2v-14b, wan2.1-i2v-14b, wan2.1-t2v-1.3b, or a spec file .json."""
     weights: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
@@ -121,9 +122,9 @@ class Generate:
         """The first videos in one picture, each above its seed and prompt."""
         from gonio.color import linear_from_srgb
         from gonio.media import write_image
-        from gonio.pictures import picture_grid
+        from gonio.pictures import CONTACT_SHEET, picture_grid
 
-        path = self.out / "contact_sheet.png"
+        path = self.out / CONTACT_SHEET
         labels, pictures = zip(*shown, strict=True)
         sheet = picture_grid(list(pictures), list(labels), columns=10)
         write_image(path, linear_from_srgb(sheet))

@@ -1,7 +1,8 @@
 """Latents and text embeddings of a folder of clips, computed once, verified whenever they are read.
 
     cache.json          model, numbers, projection: what the cache was made with
-    manifest.jsonl      one record a clip: file, its SHA-256, model, source, captions, shapes
+    manifest.jsonl      one record a clip: file, its SHA-256, model, source, captions, shapes, perhaps ways:
+                        for each caption [index, count], of the count clips it may mean this is number index
     items/ID.safetensors
         latents         [z, f, h, w]
         text.0, ...     [N, D] of each caption, without padding
@@ -161,9 +162,8 @@ class LatentCache:
     """Encoded clips by number, in the order of the manifest; every read checks the file's hash.
 
     `cache[i]` is {"id", "caption", "latents" [z, f, h, w], "text" [N, D], "way"} and, where the clip has a
-    reference photograph, "photo" [z, f, h, w] and perhaps "image" [M, D]. way: (index, count), of the count
-    clips that the caption may mean this is number index; (0, 1) unless the manifest has "ways". A file that
-    is missing or damaged raises GonioError.
+    reference photograph, "photo" [z, f, h, w] and perhaps "image" [M, D]. way: that of the caption, (0, 1)
+    where the manifest has none. A file that is missing or damaged raises GonioError.
     """
 
     def __init__(self, folder: str | Path) -> None:

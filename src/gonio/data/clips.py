@@ -44,7 +44,7 @@ class ClipSettings:
 
     resolution: texels per side. frames: of the two-phase trajectory. plain: procedural materials at their
     simplest and upright, which a small model learns sooner; layouts: and so many of each family, or those
-    chosen by hand of each, as often as one another, which it learns sooner still.
+    of `LAYOUTS`, one as often as another, which it learns sooner still.
     """
 
     procedural: int = 2000
@@ -159,6 +159,8 @@ def make_pool(
 ) -> ClipPool:
     """The pool of these settings and maps, from the cache or rendered now; goes on after the last shard."""
     identity = {**asdict(settings), "maps": [f.name for f in folders], "schema": SCHEMA}
+    if settings.layouts == "chosen":
+        identity["chosen"] = CHOSEN
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder() / "clips" / key
     jobs = list(_jobs(settings, folders))

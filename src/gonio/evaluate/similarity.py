@@ -27,7 +27,7 @@ from gonio.errors import GonioError
 from gonio.evaluate.metrics import psnr, ssim
 from gonio.material_video import MANIFEST, MaterialVideo, load_material_video
 from gonio.media import IMAGE_SUFFIXES, read_color
-from gonio.pictures import contact_sheet
+from gonio.pictures import CONTACT_SHEET, contact_sheet
 from gonio.progress import progress
 from gonio.rectify import rectify_video
 
@@ -54,8 +54,8 @@ def find_videos(folder: Path) -> list[Path]:
 
 
 def find_materials(folder: Path) -> list[Path]:
-    """The material videos and pictures at or below a path; GonioError where there are none."""
-    found = list(_items(folder, 0))
+    """The material videos and pictures at or below a path, but for sheets of them; GonioError for none."""
+    found = [path for path in _items(folder, 0) if path.name != CONTACT_SHEET]
     if not found:
         raise GonioError(f"{folder}: no material videos or pictures in it; name another folder")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -96,8 +95,10 @@ class Generator:
         context, without = (tokens[None].to(device, dtype) for tokens in self._contexts(prompts))
         variation = None
         if spec.variations and prompts[0]:
-            variation = random.Random(f"gonio-variation-of-{settings.seed}").randrange(spec.variations)
+            variation = settings.seed % spec.variations  # so that seeds in a row draw different ones
             context = with_variation(context, variation)
+            if settings.negative:
+                without = with_variation(without, variation)
         photo_latents = tokens = None
         if photo is not None:
             picture = squared(photo, side)

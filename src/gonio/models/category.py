@@ -68,7 +68,7 @@ class CategoryJudge(nn.Module):
             )
         self.categories = tuple(categories)
         self.features = features if features is not None else EfficientNetLite()
-        self.head = nn.Linear(self.features.features, len(categories))
+        self.head = nn.Linear(self.features.width, len(categories))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The mean of the logits of a material's pictures."""

@@ -61,7 +61,6 @@ def _rounded(channels: float) -> int:
 
 VARIANTS: dict[str, tuple[Stage, ...]] = {
     "lite0": STAGES,
-    "lite1": _scaled(1.0, 1.1),
     "lite2": _scaled(1.1, 1.2),
 }
 
@@ -103,7 +102,7 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.variant = variant
         stages = VARIANTS[variant]
-        self.features = 2 * sum(stages[index].channels for index in FEATURE_STAGES)
+        self.width = 2 * sum(stages[index].channels for index in FEATURE_STAGES)
         self.stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
         before = STEM_CHANNELS
@@ -115,7 +114,7 @@ class EfficientNetLite(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Mean and standard deviation over space of every channel of stages 4 to 6. [B, features]
+        """Mean and standard deviation over space of every channel of stages 4 to 6. [B, width]
 
         pictures: [B, S, S, 3] display-encoded in [0, 1]; the weights know 224 pixels a side, and like 128 to
         256. Half of the features are means, half deviations, stage by stage.

@@ -82,7 +82,9 @@ def open_weights(path: Path) -> Weights:
 def read_small(path: Path, schema: str, limit: int) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata and tensors of one of Gonio's own files of at most `limit` bytes and of this schema."""
     if not path.is_file() or path.stat().st_size > limit:
-        raise GonioError(f"{path}: no file of at most {limit >> 20} MiB; install gonio again")
+        raise GonioError(
+            f"{path}: no file of at most {limit >> 20} MiB; install gonio again, or name another file"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -57,7 +57,8 @@ class CategoryRecipe:
 
 RECIPES: dict[str, CategoryRecipe] = {
     "category": CategoryRecipe(),
-    # Another network and other materials: whoever is chosen by the first can be measured by the second.
+    # Another network, other procedural materials and other crops of the same maps: a second opinion of what
+    # was chosen by the first.
     "category-second": CategoryRecipe(network="lite2", seed=1000),
     "smoke": CategoryRecipe(procedural=((32, 4), (24, 4)), real=((32, 1), (24, 1)), looks=1, steps=20),
 }

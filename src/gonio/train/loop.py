@@ -80,9 +80,13 @@ class Report:
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:
-    """Whether bf16 gains time. A CPU without instructions for it emulates them, at a tenth of the speed; one
-    with AVX-512's, but without AMX, takes half again as long as with single precision."""
-    return torch.device(device).type != "cpu" or torch.cpu._is_amx_tile_supported()
+    """Whether bf16 gains time. A CPU without instructions for it emulates them, at a tenth of the speed; an
+    x86 with AVX-512's, but without AMX, takes half again as long as with single precision."""
+    if torch.device(device).type != "cpu":
+        return True
+    if torch.cpu._is_avx2_supported():
+        return torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _accelerator(precision: str) -> Accelerator:

@@ -63,6 +63,8 @@ def pool_cache(
             clip = transformed(pool.clip(index), symmetry).float().div(255)
             if accept is not None and not real and not accept(clip, record["attributes"]):
                 continue
+            if not _shows_its_layout(record["attributes"]):
+                continue
             tensors = {"latents": encode_video(clip)}
             if photo is not None and (real or not only_real) and _gets_photo(seed, name, photos):
                 picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
@@ -78,11 +80,17 @@ def pool_cache(
     return LatentCache(out)
 
 
+def _shows_its_layout(attributes: dict[str, Any]) -> bool:
+    """Whether the pattern is that of the layout: in some colours and metals, that of a cloth is another."""
+    layout = attributes.get("layout")
+    return layout is None or LAYOUTS[attributes["family"]][layout] == attributes["pattern_family"]
+
+
 def _way(caption: str, attributes: dict[str, Any]) -> list[int]:
     """[index, count]: of the count layouts that the caption may mean the clip shows number index."""
     layouts = LAYOUTS[attributes["family"]]
     meant = layouts_meant(caption, attributes["family"], layouts)
-    if attributes["layout"] not in meant:  # words of another pattern that fit this one too
+    if attributes["layout"] not in meant:  # said in words that another pattern has as its own
         meant = list(layouts)
     return [meant.index(attributes["layout"]), len(meant)]
 

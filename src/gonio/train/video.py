@@ -123,8 +123,8 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=2400, repeats=12, seed=4, plain=True, layouts=3),
         loop=replace(_MINI_PHOTO.loop, steps=7000, rate=6e-4, muon_rate=3e-3),
     ),
-    # And from that one: layouts that are easily told, every pattern that has a name among them, and which of
-    # those a caption may mean is told as its variation.
+    # And from that one: layouts that are easily told, of as many patterns with a name as can be. Which of
+    # those that a caption may mean is told as its variation.
     "mini-chosen": replace(
         _MINI_PHOTO,
         start="mini-i2v",
@@ -184,7 +184,7 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     chance = [recipe.drop_text_beside if photo else recipe.drop_text for photo in given]
     dropped = (torch.rand(recipe.batch, generator=draw) < torch.tensor(chance)).tolist()
     texts = [
-        padded_text(cache.empty_text, spec.text_tokens) if drop else _told(spec, item, draw)
+        padded_text(cache.empty_text, spec.text_tokens) if drop else _varied_text(spec, item, draw)
         for item, drop in zip(items, dropped, strict=True)
     ]
     latents = torch.stack([item["latents"] for item in items]).float()
@@ -210,11 +210,11 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     return batch if told is None else batch | {"condition": told}
 
 
-def _told(spec: VideoModelSpec, item: Mapping[str, Any], draw: torch.Generator) -> Tensor:
+def _varied_text(spec: VideoModelSpec, item: Mapping[str, Any], draw: torch.Generator) -> Tensor:
     """The context [N, D] of a clip's caption, with any of the variations that stand for the clip.
 
     Where the caption fits `count` clips and this is number `index` of them, those equal to it modulo count:
-    a prompt has each of its clips as often, however many there are.
+    a prompt has each of its clips about as often, however many there are.
     """
     text = padded_text(item["text"], spec.text_tokens)
     if not spec.variations:

@@ -173,8 +173,13 @@ def layouts_meant(caption: str, family: str, layouts: Mapping[int, str]) -> list
     said = [p for p in layouts.values() if p in caption or str(_pattern_phrase(p, "")) in caption]
     if said:
         return [number for number, pattern in layouts.items() if pattern == max(said, key=len)]
-    needed = [n.pattern for n in NAMES[family] if n.pattern and any(name in caption for name in n.phrases)]
+    needed = [n.pattern for n in NAMES[family] if n.pattern and any(_says(caption, p) for p in n.phrases)]
     return [number for number, pattern in layouts.items() if all(part in pattern for part in needed)]
+
+
+def _says(caption: str, phrase: str) -> bool:
+    """Whether a caption has all parts of a phrase, "{metal}" standing for any."""
+    return all(part in caption for part in phrase.split("{metal}"))
 
 
 def _filled(form: str, words: Mapping[str, str | None]) -> str:

@@ -1,8 +1,9 @@
 """Layouts of plain materials that are easily told for what they are, a few of every family.
 
 Of up to 64 layouts a family those were taken that the bundled judge of categories, which has seen
-photographs, names rightly in most colours and finishes: of families with several patterns one of each, else
-three.
+photographs, names rightly in most colours and finishes (benchmarks/layout_scores.py): the best of every
+pattern, two or three of families with few patterns, none of patterns that it knows in no layout. The first of
+a family are the ones it knows best.
 """
 
 from __future__ import annotations

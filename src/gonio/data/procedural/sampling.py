@@ -62,7 +62,8 @@ def sample_material(
 
     What is left None is drawn. plain: the family at its simplest and upright, of few and large elements that
     begin at the corner, without age. layout: the number of a plain family's layout, so that only colour,
-    roughness and metal are drawn. A seed looks the same at every resolution. metadata["attributes"]
+    roughness and metal are drawn (on which a few layouts of cloth depend). A seed looks the same at every
+    resolution. metadata["attributes"]
     says what was measured on the finished maps.
     Raises UsageError for unknown names, for colours a metal or a dielectric cannot have, and for the
     layout of a material that is not plain.
