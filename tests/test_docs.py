@@ -28,6 +28,14 @@ def test_source_files_named_in_documents_exist(document):
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_commands_behind_figures_are_understood():
+    """Indented lines of RESULTS.md, in which "..." and "<31 of 68>" stand for more or other folders."""
+    lines = re.findall(r"^    gonio (.*)", (ROOT / "docs" / "RESULTS.md").read_text("utf-8"), re.MULTILINE)
+    assert len(lines) > 15
+    for line in lines:
+        parse(shlex.split(re.sub(r"<[^>]*>|\.\.\.", "x", line)))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_command_lines_in_documents_are_understood(document):
     for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", document.read_text("utf-8"), re.DOTALL):

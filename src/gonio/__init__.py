@@ -1,4 +1,4 @@
-"""Gonio: video diffusion models as measuring instruments and renderers for materials and scenes."""
+"""Gonio: video diffusion models as measuring instruments for materials, and their rendering."""
 
 import sys
 

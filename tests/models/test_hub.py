@@ -27,7 +27,7 @@ def test_a_part_is_taken_from_the_cache_and_nothing_fetched(snapshot, tmp_path):
     (tmp_path / "vae" / "config.json").write_text("{}")
     assert cached_part("a/b", "vae") == tmp_path / "vae"
     assert snapshot[0][1]["local_files_only"] is True
-    with pytest.raises(GonioError, match="holds no transformer/config.json; fetch it with --download"):
+    with pytest.raises(GonioError, match="holds no transformer/config.json; fetch it .hf download"):
         cached_part("a/b", "transformer")
 
 

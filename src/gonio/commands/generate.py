@@ -29,8 +29,8 @@ SHOWN_FRAME = 4
 class Generate:
     """Generate a material video from a prompt or a photo, and make it a material to render.
 
-    Writes video.mp4, lossless frames, material.safetensors and preview.png. What is already there from the
-    same command is not made again.
+    Writes video.mp4, lossless frames, material.safetensors and preview.png. A video that is already
+    there from the same command is not made again.
 
     Example: gonio generate "weathered green copper with rivets" --out copper
     """

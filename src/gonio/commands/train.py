@@ -1,4 +1,4 @@
-"""gonio train: the recipes that make the bundled weights."""
+"""gonio train: the recipes that make the bundled weights (but for the network of attributes)."""
 
 from __future__ import annotations
 

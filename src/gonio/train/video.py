@@ -91,7 +91,7 @@ RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
     "paper-t2v-lora": replace(_PAPER, tuning="lora", loop=replace(_PAPER.loop, ema=0.0)),
     "paper-i2v": replace(_PAPER, model="wan2.1-i2v-14b", start="wan2.1-i2v-14b"),
-    # On clips of the source `matsynth`, which tile; --weights: the finetune on `matsynth-all`.
+    # On clips of the source `matsynth`, which tile; --transformer: the finetune on `matsynth-all`.
     "paper-tileable": _PAPER,
     "mini-t2v": _MINI,
     "mini-i2v": _MINI_PHOTO,
