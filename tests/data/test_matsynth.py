@@ -77,7 +77,7 @@ def test_a_row_becomes_a_material_in_our_conventions():
 
 def test_licence_and_credit_travel_with_the_material():
     metadata = matsynth.material_from_row(_row()).metadata
-    assert metadata["licence"] == "CC-BY" and metadata["authors"] == ["A. Mason"]
+    assert metadata["licence"] == "CC-BY" and metadata["author"] == "A. Mason"
     for part in ("A. Mason", "https://example.org/bricks", "CC-BY", "MatSynth"):
         assert part in metadata["attribution"]
 

@@ -139,14 +139,14 @@ def _described(row: Row, name: str) -> dict[str, Any]:
     """metadata.json of the row: Gonio's words for what MatSynth says, and the credit it asks for."""
     given = _metadata(row)
     licence = str(given.get("license") or "unstated")
-    authors = [str(author) for author in given.get("authors") or []]
+    author = ", ".join(str(name) for name in given.get("authors") or [])
     link = str(given.get("link") or "")
-    by = f" by {', '.join(authors)}" if authors else ""
+    by = f" by {author}" if author else ""
     said: dict[str, Any] = {
         "name": name,
         "category": _category(row),
         "licence": licence,
-        "authors": authors,
+        "author": author,
         "attribution": f"{name}{by}{f' ({link})' if link else ''}, {licence}, from MatSynth ({HUB})",
         "source": str(given.get("source") or "unstated"),
         "link": link,
