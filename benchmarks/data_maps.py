@@ -12,7 +12,10 @@ from gonio.train.attributes import held_out
 def chosen_maps(
     named: Sequence[Path], *, with_height: bool = False, unseen: bool = False, most: int | None = None
 ) -> list[Path]:
-    """Ends the program where there are none. unseen: leave out those that bundled weights were trained on. most: the first so many."""
+    """unseen: leave out those that bundled weights were trained on. most: the first so many.
+
+    Ends the program where there are none.
+    """
     if named:
         return list(named)
     root = Path(os.environ.get("GONIO_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -74,7 +74,7 @@ class TrainVideo:
     Recipes mini-* make their own data; paper-* want --data, a folder made by gonio data cache. Writes weights
     in diffusers layout (a LoRA: one file), validation videos and their measures.
 
-    Example: gonio train video --recipe paper-t2v-lora --data latents --weights Wan2.1-T2V-14B-Diffusers --out lora
+    Example: gonio train video --recipe paper-t2v-lora --data latents --weights Wan2.1-T2V-14B --out lora
     """
 
     out: Path

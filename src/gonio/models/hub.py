@@ -15,7 +15,7 @@ def cached_part(repository: str, part: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    cure = f"fetch it (hf download {repository}, or gonio generate --download), or name its folder as --weights"
+    cure = f"fetch it (hf download {repository}, or gonio generate --download), or name its --weights"
     try:
         root = Path(snapshot_download(repository, allow_patterns=[f"{part}/*"], local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
