@@ -279,7 +279,7 @@ def test_a_contact_sheet_that_cannot_be_written_costs_no_work(run, place, monkey
 )
 def test_maps_to_train_on_are_looked_for_before_the_work(run, place, monkeypatch, line, work):
     monkeypatch.setattr(f"gonio.train.{work}", begun)
-    monkeypatch.setattr("gonio.train.category.read_features", lambda path: None)
+    monkeypatch.setattr("gonio.train.category.read_features", lambda path, variant: None)
     before = files_in(place)
     code, _, err = run(*line.split(), "--maps", "maps", "empty")
     assert code == 1 and len(err) == 1 and "empty has no base colour map" in err[0], err

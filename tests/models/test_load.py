@@ -172,7 +172,7 @@ def test_broken_folders_are_told_in_one_line(folder, tmp_path):
 
 def test_weights_that_are_nowhere_are_told_where_to_get(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(GonioError, match="Wan2.1-T2V-14B-Diffusers is not on this machine; .* hf download"):
+    with pytest.raises(GonioError, match="Wan2.1-T2V-14B-Diffusers is not on this machine; .*hf download"):
         load.load_transformer(SPECS["wan2.1-t2v-14b"])
     with pytest.raises(GonioError, match="model twin names no weights of its own"):
         load.load_transformer(SPEC)
