@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -297,6 +298,17 @@ def traced_value(
     each other there. Textures and weights are arguments: the program holds for every material of these
     shapes, however its weights change.
     """
+    with _RECORDING:
+        return _recorded_value(spec, off_shape, rgb_shape, dtype)
+
+
+# Torch's recorder breaks now and then when several workers record at once.
+_RECORDING = threading.Lock()
+
+
+def _recorded_value(
+    spec: MaterialSpec, off_shape: torch.Size, rgb_shape: torch.Size, dtype: torch.dtype
+) -> Callable[..., Tensor]:
     decoder = Decoder(spec).to(dtype)
     decoder.M_off.fused = decoder.M_rgb.fused = fused_linear.available(dtype)
     parameters = list(decoder.named_parameters())
