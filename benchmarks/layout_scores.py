@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-import torch
-
 from gonio.data.categories import family_categories
 from gonio.data.procedural import FAMILIES, sample_material
-from gonio.evaluate.attributes import bundled_judge
-from gonio.models.category import SIZE, enlarged, light_pictures, turned_pictures
+from gonio.evaluate.attributes import bundled_judge, overhead_scores
+from gonio.models.category import SIZE, enlarged
 from gonio.train.attributes import render_overhead
 
 RESOLUTION = 128
@@ -43,12 +41,9 @@ def layout_score(family: str, number: int, colors: int) -> Score:
     judge = bundled_judge()
     right, probability = 0, 0.0
     for material, overhead in zip(materials, render_overhead(materials), strict=True):
-        pictures = light_pictures(enlarged(overhead, SIZE))
-        with torch.no_grad():
-            logits = judge(torch.stack([turned_pictures(pictures, look) for look in LOOKS]))
-        scores = dict(zip(judge.categories, logits.mean(0).softmax(-1).tolist(), strict=True))
-        accepted = family_categories(family, metallic=bool(material.metallic.mean() > 0.5))
-        right += max(scores, key=lambda word: scores[word]) in accepted
+        scores = overhead_scores(enlarged(overhead, SIZE), judge, LOOKS)
+        accepted = family_categories(family, metallic=material.metadata["attributes"]["metallic"])
+        right += next(iter(scores)) in accepted
         probability += sum(scores[word] for word in accepted) / colors
     pattern = materials[0].metadata["attributes"]["pattern_family"]
     return Score(pattern, number, right, probability)

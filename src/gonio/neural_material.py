@@ -288,7 +288,10 @@ def _value(decoder: Decoder, T_off: Tensor, T_rgb: Tensor, uv: Tensor, wi: Tenso
     return value.masked_fill(~above, 0.0)
 
 
-@functools.lru_cache(maxsize=16)
+# Torch's recorder breaks now and then when several workers record at once.
+_RECORDING = threading.Lock()
+
+
 def traced_value(
     spec: MaterialSpec, off_shape: torch.Size, rgb_shape: torch.Size, dtype: torch.dtype
 ) -> Callable[..., Tensor]:
@@ -302,13 +305,11 @@ def traced_value(
         return _recorded_value(spec, off_shape, rgb_shape, dtype)
 
 
-# Torch's recorder breaks now and then when several workers record at once.
-_RECORDING = threading.Lock()
-
-
+@functools.lru_cache(maxsize=16)
 def _recorded_value(
     spec: MaterialSpec, off_shape: torch.Size, rgb_shape: torch.Size, dtype: torch.dtype
 ) -> Callable[..., Tensor]:
+    """The recording that `traced_value` keeps for each of its arguments."""
     decoder = Decoder(spec).to(dtype)
     decoder.M_off.fused = decoder.M_rgb.fused = fused_linear.available(dtype)
     parameters = list(decoder.named_parameters())

@@ -20,9 +20,11 @@ from gonio.evaluate import video as evaluation
 from gonio.evaluate.fvd import WEIGHTS, clip, frechet_video_distance, fvd_unavailable
 from gonio.evaluate.realism import load_scorer, realism
 from gonio.evaluate.rpc import RPCSettings
+from gonio.evaluate.similarity import find_materials
 from gonio.evaluate.video import MEASURES, ROW_KEYS, Measurement, TrainingSet, measure_video, seam_of
 from gonio.material_video import MaterialVideo, load_material_video, write_manifest
 from gonio.models.category import CategoryJudge, save_category_judge
+from gonio.pictures import CONTACT_SHEET
 from gonio.rectify import reproject
 
 cv2.setNumThreads(1)
@@ -155,6 +157,8 @@ def test_neighbours_are_shown_on_a_sheet(tmp_path, fast):
     path = write_video(tmp_path / "v", 4)
     for seed in (4, 5):
         media.write_image(tmp_path / "set" / f"{seed}.png", linear_from_srgb(texture(seed)))
+    media.write_image(tmp_path / "set" / CONTACT_SHEET, linear_from_srgb(texture(4)))
+    assert [found.name for found in find_materials(tmp_path / "set")] == ["4.png", "5.png"]
     sheet = tmp_path / "pairs.png"
     options = {"training_set": tmp_path / "set", "contact_sheet": sheet}
     EvaluateVideo(videos=(path,), out=tmp_path / "r.json", **options).run()

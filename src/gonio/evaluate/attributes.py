@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -126,7 +127,7 @@ def measure_attributes(
 def category_scores(overhead: MaterialVideo, judge: CategoryJudge) -> dict[str, float]:
     """Probability of each category, largest first. overhead: the 8 frames of the light's circle."""
     frames, seen = rectify_video(overhead, SIZE)
-    return _scores(srgb_from_linear(_filled(frames.clamp(0, 1), seen)), judge)
+    return overhead_scores(srgb_from_linear(_filled(frames.clamp(0, 1), seen)), judge)
 
 
 def is_recognised(frames: Tensor, trajectory: Trajectory, family: str, *, metallic: bool) -> bool:
@@ -134,15 +135,18 @@ def is_recognised(frames: Tensor, trajectory: Trajectory, family: str, *, metall
 
     frames: [F, H, W, 3] display-encoded, along a two-phase trajectory of 17, 41 or 81 frames.
     """
-    scores = _scores(enlarged(frames[_light_circle(trajectory)], SIZE), bundled_judge())
+    scores = overhead_scores(enlarged(frames[_light_circle(trajectory)], SIZE), bundled_judge())
     return next(iter(scores)) in family_categories(family, metallic=metallic)
 
 
-def _scores(overhead: Tensor, judge: CategoryJudge) -> dict[str, float]:
-    """overhead: [8, SIZE, SIZE, 3] display-encoded."""
+def overhead_scores(
+    overhead: Tensor, judge: CategoryJudge, looks: Sequence[int] = _LOOKS
+) -> dict[str, float]:
+    """Probability of each category, largest first. overhead: [8, SIZE, SIZE, 3] display-encoded, the light's
+    circle; looks: symmetries of the sample that are looked at."""
     pictures = light_pictures(overhead)
     with torch.no_grad():
-        scores = judge(torch.stack([turned_pictures(pictures, k) for k in _LOOKS])).mean(0).softmax(-1)
+        scores = judge(torch.stack([turned_pictures(pictures, k) for k in looks])).mean(0).softmax(-1)
     pairs = zip(judge.categories, scores.tolist(), strict=True)
     return dict(sorted(pairs, key=lambda item: -item[1]))
 

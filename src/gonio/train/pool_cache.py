@@ -59,11 +59,11 @@ def pool_cache(
                 report(index * variants + variant + 1)
             if name in known:
                 continue
+            if not _shows_its_layout(record["attributes"]):
+                continue
             symmetry = pool.symmetries[order[variant % len(order)]]
             clip = transformed(pool.clip(index), symmetry).float().div(255)
             if accept is not None and not real and not accept(clip, record["attributes"]):
-                continue
-            if not _shows_its_layout(record["attributes"]):
                 continue
             tensors = {"latents": encode_video(clip)}
             if photo is not None and (real or not only_real) and _gets_photo(seed, name, photos):

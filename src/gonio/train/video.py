@@ -87,6 +87,18 @@ _MINI_PHOTO = replace(
     drop_text_beside=0.5,
     loop=replace(_MINI.loop, steps=2000, rate=4e-4, muon_rate=2e-3, warmup=50),
 )
+# Plain materials in layouts that a small model can learn by heart. Photos show real ones.
+_MINI_LAYOUTS = replace(
+    _MINI_PHOTO,
+    start="mini-i2v",
+    batch=8,
+    variants=1,
+    photos=1.0,
+    photos_of="real",
+    recognised=True,
+    clips=ClipSettings(procedural=2400, repeats=12, seed=4, plain=True, layouts=3),
+    loop=replace(_MINI_PHOTO.loop, steps=7000, rate=6e-4, muon_rate=3e-3),
+)
 RECIPES: dict[str, VideoRecipe] = {
     "paper-t2v-full": _PAPER,
     "paper-t2v-lora": replace(_PAPER, tuning="lora", loop=replace(_PAPER.loop, ema=0.0)),
@@ -111,30 +123,14 @@ RECIPES: dict[str, VideoRecipe] = {
         clips=ClipSettings(procedural=2000, repeats=8, seed=2, plain=True),
         loop=replace(_MINI_PHOTO.loop, steps=1800, rate=5e-4, muon_rate=2.5e-3),
     ),
-    # And from that one: every family in three layouts, which it can learn by heart. Photos show other ones.
-    "mini-layouts": replace(
-        _MINI_PHOTO,
-        start="mini-i2v",
-        batch=8,
-        variants=1,
-        photos=1.0,
-        photos_of="real",
-        recognised=True,
-        clips=ClipSettings(procedural=2400, repeats=12, seed=4, plain=True, layouts=3),
-        loop=replace(_MINI_PHOTO.loop, steps=7000, rate=6e-4, muon_rate=3e-3),
-    ),
+    # And from that one: every family in three layouts.
+    "mini-layouts": _MINI_LAYOUTS,
     # And from that one: layouts that are easily told, of as many patterns with a name as can be. Which of
     # those that a caption may mean is told as its variation.
     "mini-chosen": replace(
-        _MINI_PHOTO,
-        start="mini-i2v",
-        batch=8,
-        variants=1,
-        photos=1.0,
-        photos_of="real",
-        recognised=True,
+        _MINI_LAYOUTS,
         clips=ClipSettings(procedural=2595, repeats=12, seed=6, plain=True, layouts="chosen"),
-        loop=replace(_MINI_PHOTO.loop, steps=6400, rate=6e-4, muon_rate=3e-3),
+        loop=replace(_MINI_LAYOUTS.loop, steps=6400),
     ),
     "smoke": replace(
         _MINI,
