@@ -17,6 +17,7 @@ from gonio.generate.pipeline import (
     squared,
 )
 from gonio.material_video import load_material_video
+from gonio.models.memory import Memory
 from gonio.models.placement import Placement
 from gonio.models.spec import find_spec
 
@@ -66,18 +67,47 @@ def test_guidance_leads_away_from_a_video_without_the_photo_where_the_model_know
     assert float((first - second).abs().max()) > 1e-2
 
 
-def test_a_seed_draws_one_of_the_variations_of_a_prompt(text_model):
-    """Seeds in a row draw different ones; with the same noise and prompt, it alone makes another video."""
-    count = text_model.spec.variations
-    drawn = [text_model.video("moss", replace(FAST, seed=n)).provenance["variation"] for n in (0, 1, count)]
-    assert drawn == [0, 1, 0]
-    untold = replace(text_model, spec=replace(text_model.spec, variations=0)).video("moss", FAST)
-    assert untold.provenance["variation"] is None
-    assert not torch.equal(untold.frames, text_model.video("moss", FAST).frames)
+@pytest.fixture(scope="module")
+def remembering(text_model):
+    """The text model with a memory of two layouts, both of which every prompt means."""
+    values = torch.randn(2, text_model.spec.memory, 4, 4, generator=torch.Generator().manual_seed(3))
+    memory = Memory(
+        names=("a", "b"), values=values, weight=torch.zeros(2, 384), bias=torch.tensor([1.0, 0.9])
+    )
+    return replace(text_model, memory=memory)
 
 
-def test_a_photo_alone_has_no_variations(image_model):
-    assert image_model.video("", FAST, photo=torch.rand(40, 40, 3)).provenance["variation"] is None
+def test_seeds_in_a_row_recall_the_layouts_that_a_prompt_means(remembering, text_model):
+    """With the same noise and prompt, what is recalled alone makes another video."""
+    drawn = [remembering.video("moss", replace(FAST, seed=n)).provenance["layout"] for n in range(3)]
+    assert drawn == ["a", "b", "a"]
+    assert text_model.video("moss", FAST).provenance["layout"] is None
+    assert not torch.equal(remembering.video("moss", FAST).frames, text_model.video("moss", FAST).frames)
+
+
+def test_guidance_leads_away_from_a_video_without_what_is_recalled(remembering, text_model):
+    """At guidance 0 only the prediction without prompt and memory counts, and neither matters."""
+    none = replace(FAST, guidance=1e-12)
+    first, second = (model.video("moss", none).frames for model in (remembering, text_model))
+    torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-2)
+
+
+def test_what_is_recalled_is_brought_to_the_size_that_is_asked_for(remembering):
+    """A layout of 4 x 4 latents, for frames of 32 and of 64 pixels: the same picture at both."""
+    values = remembering.memory.values[0]
+    assert torch.equal(remembering._fitted(values, 32)[0, :, 0], values)
+    fitted = remembering._fitted(values, 64)
+    assert fitted.shape == (1, remembering.spec.memory, 1, 8, 8)
+    pooled = torch.nn.functional.avg_pool2d(fitted[:, 0], 2)  # the first component is a patch's brightness
+    likeness = torch.corrcoef(torch.stack([pooled.flatten(), values[0].flatten()]))[0, 1]
+    assert float(likeness) > 0.9
+
+
+def test_beside_a_photo_nothing_is_recalled(image_model, remembering):
+    photo = torch.rand(40, 40, 3)
+    video = replace(image_model, memory=remembering.memory).video("", FAST, photo=photo)
+    assert video.provenance["layout"] is None
+    assert torch.equal(video.frames, image_model.video("", FAST, photo=photo).frames)
 
 
 def test_every_step_is_reported(text_model):

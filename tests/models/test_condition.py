@@ -1,4 +1,4 @@
-"""What a model is told behind the noise, and in the last token of a prompt."""
+"""What a model is told behind the noise."""
 
 import math
 from dataclasses import replace
@@ -10,11 +10,10 @@ from gonio.models.condition import (
     image_condition,
     photo_clip,
     position_channels,
-    with_variation,
+    without_memory,
     without_photo,
 )
 from gonio.models.spec import SPECS
-from gonio.models.text import load_minilm
 
 TEXT, IMAGE = SPECS["mini-t2v"], SPECS["mini-i2v"]
 
@@ -35,13 +34,21 @@ def test_places_wrap_smoothly_but_for_the_two_linear_ones():
     assert float(seam.max()) <= float(inside.max()) + 1e-6
 
 
-def test_a_text_model_is_told_places_and_an_image_model_mask_and_photo_behind_them():
-    latents, photo = torch.randn(3, 96, 1, 4, 6), torch.randn(3, 96, 1, 4, 6)
-    places = condition(TEXT, latents)
-    assert places.shape == (3, 10, 1, 4, 6) and torch.equal(places[0], places[2])
-    assert torch.equal(places[0, :, 0], position_channels(4, 6, 2))
-    told = condition(IMAGE, latents, photo)
-    assert torch.equal(told[:, :10], places) and torch.equal(told[:, 10:], image_condition(photo))
+def test_a_text_model_is_told_places_then_what_it_recalls_an_image_model_mask_and_photo_behind_them():
+    latents, photo, recalled = (torch.randn(3, n, 1, 4, 6) for n in (96, 96, TEXT.memory))
+    told = condition(TEXT, latents, recalled=recalled)
+    assert told.shape == (3, 10 + TEXT.memory, 1, 4, 6) and torch.equal(told[0, :10], told[2, :10])
+    assert torch.equal(told[0, :10, 0], position_channels(4, 6, 2)) and torch.equal(told[:, 10:], recalled)
+    wide = condition(IMAGE, latents, photo, recalled=recalled)
+    assert torch.equal(wide[:, : told.shape[1]], told)
+    assert torch.equal(wide[:, told.shape[1] :], image_condition(photo))
+
+
+def test_where_nothing_is_recalled_the_channels_of_the_memory_are_zero():
+    latents, recalled = torch.randn(2, 96, 1, 4, 6), torch.randn(2, TEXT.memory, 1, 4, 6)
+    seen, none = (torch.cat([latents, condition(TEXT, latents, recalled=r)], 1) for r in (recalled, None))
+    assert none[:, 96 + 10 :].eq(0).all()
+    assert torch.equal(without_memory(TEXT, seen), none) and not torch.equal(seen, none)
 
 
 def test_without_a_photo_noise_and_places_stay():
@@ -68,22 +75,6 @@ def test_a_photo_is_in_every_stacked_frame_and_before_grey_ones_else():
 
 
 def test_every_position_octave_adds_four_channels_to_the_input():
-    transformer = {**TEXT.transformer, "in_channels": 96 + 2}
+    transformer = {**TEXT.transformer, "in_channels": 96 + 2 + TEXT.memory}
     spec = replace(TEXT, transformer=transformer, position_octaves=0)
     assert spec.position_channels == 2
-
-
-def test_a_variation_is_told_in_the_last_token_alone():
-    text = torch.randn(2, 5, 384)
-    told = with_variation(text, 3)
-    assert torch.equal(told[:, :-1], text[:, :-1]) and torch.equal(told[0, -1], told[1, -1])
-    assert torch.equal(told, with_variation(text, 3)) and not torch.equal(told, with_variation(text, 4))
-
-
-def test_tokens_of_variations_differ_from_each_other_and_are_as_long_as_a_prompts():
-    tokens = torch.stack([with_variation(torch.zeros(1, 384), k)[0] for k in range(TEXT.variations)])
-    likeness = torch.nn.functional.cosine_similarity(tokens[:, None], tokens[None], dim=-1)
-    assert float((likeness - torch.eye(TEXT.variations)).abs().max()) < 0.3
-    words, lengths = load_minilm(length=TEXT.text_tokens).encode(["green moss on damp stone"])
-    longest = words[0, : int(lengths[0])].norm(dim=-1)
-    assert float(longest.min()) / 1.5 < float(tokens.norm(dim=-1).mean()) < 1.5 * float(longest.max())

@@ -11,6 +11,7 @@ from gonio.errors import GonioError, UsageError
 from gonio.models import load, weight_files
 from gonio.models.autoencoder import decode, encode
 from gonio.models.condition import condition
+from gonio.models.memory import MEMORY_FILE, Memory, save_memory
 from gonio.models.placement import Placement, place
 from gonio.models.single_frame import fold
 from gonio.models.spec import SPECS, VideoModelSpec
@@ -307,3 +308,26 @@ def test_a_text_model_is_read_from_an_image_model_as_it_is_without_a_photo(tmp_p
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     other = whole(hidden_states=torch.cat([x, with_photo], 1), **rest).sample
     assert float((other - expected).abs().max()) > 1e-3
+
+
+def test_a_memory_stands_beside_the_folder_of_its_transformer(tmp_path):
+    """By whichever of the two folders it is asked for; weights without one were trained without."""
+    spec = SPECS["mini-t2v"]
+    save_model(tmp_path / "transformer", load.random_transformer(spec, 0))
+    assert load.load_memory_of(spec, tmp_path) is None
+    memory = Memory(
+        names=("a",), values=torch.ones(1, 48, 4, 4), weight=torch.zeros(1, 384), bias=torch.zeros(1)
+    )
+    save_memory(tmp_path / MEMORY_FILE, memory, {})
+    for folder in (tmp_path, tmp_path / "transformer"):
+        assert torch.equal(load.load_memory_of(spec, folder).values, memory.values)
+
+
+def test_the_bundled_memory_must_be_there_and_other_models_have_none(tmp_path, monkeypatch):
+    spec = SPECS["mini-t2v"]
+    bundled = load.load_memory_of(spec)
+    assert bundled.values.shape[1:] == (spec.memory, 16, 16) and len(bundled.names) > 100
+    assert load.load_memory_of(SPECS["wan2.1-t2v-1.3b"]) is None
+    monkeypatch.setattr(load, "MEMORY_FILE", "lost.safetensors")
+    with pytest.raises(GonioError, match="lost.safetensors.*install gonio again"):
+        load.load_memory_of(spec)

@@ -72,7 +72,8 @@ def test_both_mini_models_share_one_autoencoder_and_rectified_frames():
     z, places = MINI.latent_channels, MINI.position_channels
     assert places == image.position_channels == 2 + 4 * 2 and T2V.position_channels == 0
     inputs = (MINI.transformer["in_channels"], image.transformer["in_channels"])
-    assert inputs == (z + places, z + places + 4 + z)
+    told = places + MINI.memory
+    assert MINI.memory == image.memory == 48 and inputs == (z + told, z + told + 4 + z)
 
 
 def test_packed_latents_are_half_as_many_along_a_side():
@@ -90,8 +91,8 @@ def test_packed_latents_are_half_as_many_along_a_side():
         ({"packed": 241}, "packed is 241"),
         ({"packed": True}, "packed is True"),
         ({"token_shift": 1}, "token_shift is 1; it must be true or false"),
-        ({"variations": -1}, "variations is -1; it must be a whole number up to 1000"),
-        ({"variations": True}, "variations is True"),
+        ({"memory": -1}, "memory is -1; it must be a whole number up to 96"),
+        ({"memory": True}, "memory is True"),
     ],
 )
 def test_what_a_small_model_is_given_is_checked(changes, message):

@@ -200,7 +200,7 @@ def test_a_model_begins_with_the_video_models_transformer_unpacked(weights):
     model = lrm.new_model(RECIPE.spec, weights=weights)
     assert torch.equal(model.transformer.blocks[3].attn1.to_q.weight, source.blocks[3].attn1.to_q.weight)
     codec, frames = load_codec(find_spec("mini-t2v")), torch.rand(1, 17, 32, 32, 3)
-    seen = torch.nn.functional.pad(codec.encode(frames), (0, 0) * 3 + (0, 10))
+    seen = torch.nn.functional.pad(codec.encode(frames), (0, 0) * 3 + (0, 10 + 48))
     latents = torch.nn.functional.pad(model.encode(frames), (0, 0) * 3 + (0, 10))
     shown = model.transformer.patch_embedding(latents)
     torch.testing.assert_close(shown, source.patch_embedding(seen), atol=1e-3, rtol=1e-3)

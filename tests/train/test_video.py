@@ -1,22 +1,23 @@
 """Training of the video transformer on cached latents."""
 
+from copy import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from layout_clips import layouts_cache
 from safetensors.torch import load_file
 
 from gonio import media
-from gonio.data.cache import CacheSettings, LatentCache
+from gonio.data.cache import CacheSettings
 from gonio.data.captions.templates import layouts_meant
 from gonio.data.clips import ClipSettings, make_pool
-from gonio.data.ledger import write_ledger
-from gonio.data.procedural.layouts import CHOSEN, LAYOUTS
+from gonio.data.procedural.layouts import LAYOUTS
 from gonio.errors import GonioError, UsageError
 from gonio.models.codec import load_codec
-from gonio.models.condition import condition, with_variation
+from gonio.models.condition import condition
 from gonio.models.denoiser import Denoiser
-from gonio.models.load import load_transformer, random_autoencoder, random_transformer
+from gonio.models.load import load_memory_of, load_transformer, random_autoencoder, random_transformer
 from gonio.models.lora import load_lora
 from gonio.models.packing import principal_packing, save_packing
 from gonio.models.spec import find_spec
@@ -24,6 +25,7 @@ from gonio.models.text import load_minilm
 from gonio.models.weight_files import PACKING_FILE, save_model
 from gonio.train import video_run
 from gonio.train.loop import LoopSettings, Training
+from gonio.train.memory import memory_of
 from gonio.train.pool_cache import pool_cache
 from gonio.train.video import RECIPES, VideoObjective, batch_at, padded_text, widened_input
 from gonio.train.video_run import Validations, train_video
@@ -122,28 +124,43 @@ def test_some_prompts_are_dropped(cache):
     assert 0.3 < share < 0.7
 
 
-def test_a_clip_is_told_as_the_variations_that_mean_it(pool, tmp_path):
-    """Of four clips that a caption may mean, number 1: variations 1, 5, 9 ...; without a caption, none."""
-    made = made_cache(pool, tmp_path / "one")
-    records = [record | {"ways": [[1, 4]] * len(record["captions"])} for record in made.records]
-    write_ledger(tmp_path / "one" / "manifest.jsonl", records)
-    again = LatentCache(tmp_path / "one")
-    seen = torch.cat([batch_at(RECIPE, SPEC, again, step, 0)["text"][:, -1] for step in range(40)])
-    tokens = torch.stack([with_variation(torch.zeros(1, 384), k)[0] for k in range(SPEC.variations)])
-    told = [number for number, token in enumerate(tokens) if (seen == token).all(1).any()]
-    assert told == list(range(1, SPEC.variations, 4))
-    dropped = (seen == 0).all(1)
-    assert bool(dropped.any()) and bool(((seen[:, None] == tokens).all(2).any(1) | dropped).all())
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """Two items of each of the first layouts, with latents that tell them apart and texts that are real."""
+    return layouts_cache(tmp_path_factory)
 
 
-def test_chosen_layouts_are_numbered_among_those_their_captions_mean(tmp_path, monkeypatch):
-    monkeypatch.setenv("GONIO_CACHE", str(tmp_path / "clips"))
-    clips = ClipSettings(procedural=14, resolution=32, plain=True, layouts="chosen")
-    cache = made_cache(make_pool(clips), tmp_path / "latents")
-    for (family, layout), record in zip(CHOSEN, cache.records, strict=False):
-        for caption, (index, count) in zip(record["captions"], record["ways"], strict=True):
+def test_chosen_layouts_are_named_with_those_their_captions_mean(chosen):
+    for record in chosen.records:
+        family, layout = record["layout"].split()
+        for caption, named in zip(record["captions"], record["meant"], strict=True):
             meant = layouts_meant(caption, family, LAYOUTS[family])
-            assert meant[index] == layout and len(meant) == count
+            assert named == [f"{family} {number}" for number in meant] and int(layout) in meant
+
+
+def test_a_clip_is_shown_what_the_memory_holds_of_its_layout(chosen):
+    memory = memory_of(chosen, SPEC.memory)
+    kept = zip(memory.names, memory.values, strict=True)
+    known = {tuple(values.flatten().tolist()): name for name, values in kept}
+    told = []
+    for step in range(30):
+        condition = batch_at(RECIPE, SPEC, chosen, step, 0, memory)["condition"]
+        items = [chosen.sample(step * 4096 * RECIPE.batch + i, RECIPE.seed) for i in range(RECIPE.batch)]
+        for item, recalled in zip(items, condition[:, SPEC.position_channels :], strict=True):
+            name = known.get(tuple(recalled[:, 0].flatten().tolist()))
+            assert name == item["layout"] or recalled.eq(0).all()
+            told.append(name)
+    assert 0.02 < told.count(None) / len(told) < 0.3
+
+
+def test_beside_a_photo_nothing_is_recalled(cache, chosen):
+    spec, memory = find_spec("mini-i2v"), memory_of(chosen, SPEC.memory)
+    named = [record | {"layout": memory.names[0], "meant": []} for record in cache.records]
+    again = copy(cache)
+    again.records = named
+    condition = batch_at(RECIPE, spec, again, 0, 0, memory)["condition"]
+    assert condition[:, spec.position_channels :][:, : spec.memory].eq(0).all()
+    assert condition[:, -spec.photo_channels :].ne(0).any()
 
 
 def test_clips_that_show_another_pattern_than_their_layouts_are_left_out(tmp_path, monkeypatch):
@@ -178,8 +195,9 @@ def test_a_prediction_of_the_velocity_has_no_loss(cache):
 def test_the_image_model_sees_mask_and_photo_behind_the_noise(cache):
     spec = find_spec("mini-i2v")
     batch = batch_at(RECIPE, spec, cache, 0, 0)
-    assert batch["condition"].shape == (2, SPEC.position_channels + 4 + 96, 1, 4, 4)
-    mask = batch["condition"][:, SPEC.position_channels :][:, :4]
+    told = SPEC.position_channels + SPEC.memory
+    assert batch["condition"].shape == (2, told + 4 + 96, 1, 4, 4)
+    mask = batch["condition"][:, told:][:, :4]
     assert bool((mask[:, :, 0] == 1).all()) and bool((mask[:, :, 1:] == 0).all())
     model = random_transformer(spec, 0)
     assert torch.isfinite(VideoObjective(denoiser(spec, model))(**batch))
@@ -284,6 +302,15 @@ def test_a_training_writes_what_the_model_loads(pool, cache, weights, tmp_path):
     rows = media.read_json(out / "validation.json")["rows"]
     assert [row["step"] for row in rows] == [0, 2, 4] and rows[2]["score"] == pytest.approx(0.5)
     assert (out / "validation" / "000002.mp4").exists()
+
+
+def test_a_training_on_layouts_writes_the_memory_it_was_shown(chosen, weights, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_run, "find_spec", lambda name: replace(SPEC, bundled_autoencoder=None))
+        train_video(replace(RECIPE, validate_every=0), tmp_path, data=chosen.folder, weights=weights)
+    found, shown = load_memory_of(SPEC, tmp_path), memory_of(chosen, SPEC.memory)
+    assert found.names == shown.names
+    torch.testing.assert_close(found.values, shown.values, rtol=1e-3, atol=1e-3)
 
 
 def test_an_image_model_is_validated_on_photos(cache, weights, tmp_path):

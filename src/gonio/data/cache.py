@@ -1,8 +1,8 @@
 """Latents and text embeddings of a folder of clips, computed once, verified whenever they are read.
 
     cache.json          model, numbers, projection: what the cache was made with
-    manifest.jsonl      one record a clip: file, its SHA-256, model, source, captions, shapes, perhaps ways:
-                        for each caption [index, count], of the count clips it may mean this is number index
+    manifest.jsonl      one record a clip: file, its SHA-256, model, source, captions, shapes, perhaps the
+                        layout it shows and, for each caption, those that are meant by it
     items/ID.safetensors
         latents         [z, f, h, w]
         text.0, ...     [N, D] of each caption, without padding
@@ -161,9 +161,9 @@ def append_item(out: Path, about: Record, tensors: dict[str, Tensor], settings: 
 class LatentCache:
     """Encoded clips by number, in the order of the manifest; every read checks the file's hash.
 
-    `cache[i]` is {"id", "caption", "latents" [z, f, h, w], "text" [N, D], "way"} and, where the clip has a
-    reference photograph, "photo" [z, f, h, w] and perhaps "image" [M, D]. way: that of the caption, (0, 1)
-    where the manifest has none. A file that is missing or damaged raises GonioError.
+    `cache[i]` is {"id", "caption", "latents" [z, f, h, w], "text" [N, D], "layout"} and, where the clip has a
+    reference photograph, "photo" [z, f, h, w] and perhaps "image" [M, D]. layout: None where the manifest
+    names none. A file that is missing or damaged raises GonioError.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -195,9 +195,15 @@ class LatentCache:
             "caption": record["captions"][choice],
             "latents": tensors["latents"],
             "text": tensors[f"text.{choice}"],
-            "way": tuple(record["ways"][choice]) if "ways" in record else (0, 1),
+            "layout": record.get("layout"),
         }
         return found | {name: tensors[name] for name in ("photo", "image") if name in tensors}
+
+    def texts(self, index: int) -> list[Tensor]:
+        """Embeddings [N, D] of every caption of clip number `index`."""
+        record = self.records[index]
+        tensors = self._read(record)
+        return [tensors[f"text.{number}"] for number in range(len(record["captions"]))]
 
     def sample(self, number: int, seed: int) -> dict[str, Any]:
         """Item `number` = 0, 1, 2, ... of an endless shuffled reading.

@@ -19,12 +19,13 @@ from gonio.errors import UsageError
 from gonio.generate.tileable import blend_boundary, circular_shift, decode_periodic
 from gonio.material_video import MaterialVideo, write_manifest, write_preview
 from gonio.models.codec import Codec, load_codec
-from gonio.models.condition import condition, photo_clip, with_variation, without_photo
+from gonio.models.condition import condition, photo_clip, without_memory, without_photo
 from gonio.models.denoiser import Denoiser
 from gonio.models.flow import Solver, gaussian, sample
 from gonio.models.image import ImageEncoder, load_image_encoder
-from gonio.models.load import load_transformer
+from gonio.models.load import load_memory_of, load_transformer
 from gonio.models.lora import load_lora, merge_lora
+from gonio.models.memory import Memory
 from gonio.models.placement import Placement, at_work, place
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, check_prompt, load_text_encoder
@@ -60,6 +61,7 @@ class Generator:
     transformer: Any  # WanTransformer3DModel
     codec: Codec
     text: TextEncoder
+    memory: Memory | None = None
     image: ImageEncoder | None = None
     placement: Placement = field(default_factory=Placement)
 
@@ -93,12 +95,10 @@ class Generator:
         device, dtype = torch.device(self.placement.device), self.transformer.dtype
         prompts = [check_prompt(prompt) if prompt or photo is None else "", settings.negative]
         context, without = (tokens[None].to(device, dtype) for tokens in self._contexts(prompts))
-        variation = None
-        if spec.variations and prompts[0]:
-            variation = settings.seed % spec.variations  # so that seeds in a row draw different ones
-            context = with_variation(context, variation)
-            if settings.negative:
-                without = with_variation(without, variation)
+        layout = recalled = None
+        if self.memory is not None and photo is None:  # a photo says itself how things lie
+            layout, values = self.memory.recalled(context[0].float().cpu(), settings.seed)
+            recalled = self._fitted(values, side)
         photo_latents = tokens = None
         if photo is not None:
             picture = squared(photo, side)
@@ -113,8 +113,9 @@ class Generator:
         denoiser = Denoiser(spec, self.transformer, self.codec.deviation)
 
         def predict(seen: Tensor, timestep: Tensor, conditional: bool) -> Tensor:
-            if spec.photo_guided and not conditional:
-                seen = without_photo(spec, seen)
+            if not conditional:
+                seen = without_memory(spec, seen)
+                seen = without_photo(spec, seen) if spec.photo_guided else seen
             text = context if conditional else without
             return denoiser(seen.to(device, dtype), timestep, text, tokens)
 
@@ -128,7 +129,7 @@ class Generator:
                 solver=settings.solver,
                 on_step=on_step,
                 transform_latents=shift,
-                condition=condition(spec, noise, photo_latents),
+                condition=condition(spec, noise, photo_latents, recalled=recalled),
             )
         shown = self._decoded(latents, periodic=shift is not None)
         linear = linear_from_srgb(shown)
@@ -140,7 +141,7 @@ class Generator:
             frames=linear,
             coverage=coverage,
             trajectory=trajectory,
-            provenance=self._provenance(prompt, settings, steps) | {"variation": variation},
+            provenance=self._provenance(prompt, settings, steps) | {"layout": layout},
         )
 
     def _contexts(self, prompts: list[str]) -> Tensor:
@@ -165,6 +166,17 @@ class Generator:
         clip = photo_clip(self.spec, picture, frames)[None]
         with self._coding():
             return self.codec.encode(clip.to(self.codec.device)).cpu()
+
+    @torch.no_grad()
+    def _fitted(self, values: Tensor, side: int) -> Tensor:
+        """What is recalled of a layout [C, h, w], for frames of another size too. [1, C, 1, h', w']"""
+        latents = pad(values[None, :, None], (0,) * 7 + (self.spec.latent_channels - len(values),))
+        if latents.shape[-1] * self.spec.spatial_stride == side:
+            return values[None, :, None]
+        with self._coding():
+            frames = self.codec.decode(latents.to(self.codec.device))[0].float()
+            frames = torch.stack([resized_map(frame, side, side, wrap=True) for frame in frames.cpu()])
+            return self.codec.encode(frames[None].to(self.codec.device))[:, : len(values)].cpu()
 
     @torch.no_grad()
     def _decoded(self, latents: Tensor, *, periodic: bool) -> Tensor:
@@ -217,12 +229,21 @@ def load_generator(
         load_lora(lora, network)
         # Before the weights are stored in 8 bits, in which a small difference would vanish.
         merge_lora(network, lora_strength)
+    memory = load_memory_of(spec, transformer or folder)
     codec = load_codec(spec, folder)
     text = load_text_encoder(spec, folder, dtype="fp32" if on_cpu else "bf16")
     image = None if spec.image_encoder is None else load_image_encoder(spec, folder)
     encoders = [text.model] if image is None else [text.model, image.model]
     place(network, codec.autoencoder, placement, encoders=encoders)
-    return Generator(spec=spec, transformer=network, codec=codec, text=text, image=image, placement=placement)
+    return Generator(
+        spec=spec,
+        transformer=network,
+        codec=codec,
+        text=text,
+        memory=memory,
+        image=image,
+        placement=placement,
+    )
 
 
 def squared(photo: Tensor, side: int) -> Tensor:

@@ -1,30 +1,12 @@
-"""What a model is told beside the prompt: in channels behind the noise the place in the sample and a photo,
-in the last token of the prompt which of its variations to draw."""
+"""What a model is told beside the prompt, in channels behind the noise: the place in the sample, a layout
+that the prompt recalls, and a photo."""
 
 from __future__ import annotations
-
-import random
 
 import torch
 from torch import Tensor
 
 from gonio.models.spec import MASK_CHANNELS, VideoModelSpec
-
-# Of each number of a variation's token: about what the encoders' tokens have.
-_VARIATION_SIZE = 0.3
-
-
-def with_variation(text: Tensor, number: int) -> Tensor:
-    """Contexts [..., N, D] that say in their last token which variation of the prompt to draw.
-
-    "Tiles" may lie in many ways. A large model settles on one as the noise recedes; a small one mixes them,
-    unless it is told.
-    """
-    draw = random.Random(f"gonio-variation-{number}")
-    signs = [draw.choice((-1.0, 1.0)) for _ in range(text.shape[-1])]
-    text = text.clone()
-    text[..., -1, :] = _VARIATION_SIZE * torch.tensor(signs).to(text)
-    return text
 
 
 def photo_clip(spec: VideoModelSpec, picture: Tensor, frames: int) -> Tensor:
@@ -43,12 +25,14 @@ def condition(
     latents: Tensor,
     photo_latents: Tensor | None = None,
     given: Tensor | None = None,
+    recalled: Tensor | None = None,
 ) -> Tensor | None:
     """The channels behind latents [B, z, f, h, w]: [B, C, f, h, w], None where the model takes none.
 
-    Places first, then for an image model mask and photo, so that an image model widens a text model.
-    photo_latents: of `photo_clip`, like the latents. given: [B] whether there is a photo; where there is
-    none, its channels are zero, mask and all, and so the model's prediction is that of a text model.
+    Places first, then what is recalled, then for an image model mask and photo, so that an image model
+    widens a text model. photo_latents: of `photo_clip`, like the latents. given: [B] whether there is a
+    photo; where there is none, its channels are zero, mask and all, and so the model's prediction is that of
+    a text model. recalled: [B, memory, f, h, w]; where nothing is, zero.
     """
     parts = []
     if spec.position_octaves is not None:
@@ -56,6 +40,9 @@ def condition(
         places = position_channels(height, width, spec.position_octaves)
         shape = (len(latents), len(places), *latents.shape[2:])
         parts.append(places[None, :, None].to(latents).expand(shape))
+    if spec.memory:
+        nothing = latents.new_zeros(len(latents), spec.memory, *latents.shape[2:])
+        parts.append(nothing if recalled is None else recalled.to(latents))
     if photo_latents is not None:
         told = image_condition(photo_latents)
         parts.append(told if given is None else told * given.to(told)[:, None, None, None, None])
@@ -66,6 +53,14 @@ def without_photo(spec: VideoModelSpec, told: Tensor) -> Tensor:
     """What the model sees [B, C, f, h, w], noise and all, as if there were no photo."""
     told = told.clone()
     told[:, -spec.photo_channels :] = 0
+    return told
+
+
+def without_memory(spec: VideoModelSpec, told: Tensor) -> Tensor:
+    """What the model sees [B, C, f, h, w], noise and all, as if nothing were recalled."""
+    told = told.clone()
+    first = spec.latent_channels + spec.position_channels
+    told[:, first : first + spec.memory] = 0
     return told
 
 

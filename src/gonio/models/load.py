@@ -18,6 +18,7 @@ from gonio import media
 from gonio.errors import GonioError
 from gonio.media.limits import reason
 from gonio.models.hub import cached_part
+from gonio.models.memory import MEMORY_FILE, Memory, load_memory
 from gonio.models.spec import AUTOENCODER_DEFAULTS, TRANSFORMER_DEFAULTS, VideoModelSpec, plain
 from gonio.models.token_shift import with_token_shift
 from gonio.models.weight_files import (
@@ -63,6 +64,15 @@ def load_transformer(
     model = _load(wide, TRANSFORMER, place, dtype, device)
     _narrow_input(model, spec.transformer["in_channels"])
     return _completed(spec, model)
+
+
+def load_memory_of(spec: VideoModelSpec, folder: Path | None = None) -> Memory | None:
+    """The memory beside the transformer of `load_transformer`; None where that was trained without."""
+    if not spec.memory:
+        return None
+    path = _place(spec, TRANSFORMER, folder, spec.bundled_transformer).parent / MEMORY_FILE
+    # What is bundled has one: without it, it would draw much worse and not say why.
+    return load_memory(path, channels=spec.memory) if folder is None or path.exists() else None
 
 
 def load_autoencoder(

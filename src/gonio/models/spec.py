@@ -63,7 +63,6 @@ MASK_CHANNELS = 4  # one for each frame that a latent frame stands for
 # The attention of the class finds the image tokens by counting 512 text tokens from the end.
 TEXT_TOKENS_BEFORE_IMAGE = 512
 PATCH = 2  # latents along a side that are packed together
-MAX_VARIATIONS = 1000
 TEMPORAL_STRIDE = 4  # AutoencoderKLWan encodes one frame, then fours, whatever its configuration says
 
 
@@ -83,7 +82,7 @@ class VideoModelSpec:
     would make with neither prompt nor photo; else, as in Wan, only the prompt is guided by.
     expand: how prompts are expanded unless the user says: "template", for models of long captions, or "none".
     preconditioned: the transformer's output is what `flow.velocity_from_residual` takes, not the velocity.
-    variations: the last token of a prompt says which of so many ways to draw it (`condition.with_variation`).
+    memory: of a layout that the prompt recalls the network is told so many channels (`memory`); 0: none.
     resolution: pixels per side the model was trained for. shifts: of the flow's noise level,
     s' = shift * s / (1 + (shift - 1) * s). hub: repository with the diffusers layout.
     bundled_*: folders of weights below gonio/weights.
@@ -101,7 +100,7 @@ class VideoModelSpec:
     packed: int = 0
     token_shift: bool = False
     preconditioned: bool = False
-    variations: int = 0
+    memory: int = 0
     photo_guided: bool = False
     expand: str = "template"
     frames: int = 81
@@ -148,9 +147,9 @@ class VideoModelSpec:
         limit = PATCH**2 * autoencoder["z_dim"]
         if type(self.packed) is not int or not 0 <= self.packed <= limit:
             raise self._error(f"packed is {self.packed!r}; it must be a whole number up to {limit}")
-        if type(self.variations) is not int or not 0 <= self.variations <= MAX_VARIATIONS:
+        if type(self.memory) is not int or not 0 <= self.memory <= self.latent_channels:
             raise self._error(
-                f"variations is {self.variations!r}; it must be a whole number up to {MAX_VARIATIONS}"
+                f"memory is {self.memory!r}; it must be a whole number up to {self.latent_channels}"
             )
         for field in ("token_shift", "preconditioned", "photo_guided"):
             if type(getattr(self, field)) is not bool:
@@ -176,7 +175,7 @@ class VideoModelSpec:
         z = self.latent_channels
         self._expect("transformer", "out_channels", z)
         given = 0 if self.task == "text" else self.photo_channels
-        self._expect("transformer", "in_channels", z + self.position_channels + given)
+        self._expect("transformer", "in_channels", z + self.position_channels + self.memory + given)
         self._expect("transformer", "added_kv_proj_dim", self.width if self.image_encoder else None)
         if (transformer["image_dim"] is None) != (self.image_encoder is None):
             raise self._error("image_dim of the transformer and image_encoder go together; give both or none")
@@ -335,11 +334,12 @@ _MINI_AUTOENCODER = {
 }
 _MINI_PACKED = 96
 _MINI_PLACES = 10  # channels
+_MINI_MEMORY = 48
 _MINI_TRANSFORMER = {
     "patch_size": [1, 1, 1],
     "num_attention_heads": 4,
     "attention_head_dim": 64,
-    "in_channels": _MINI_PACKED + _MINI_PLACES,
+    "in_channels": _MINI_PACKED + _MINI_PLACES + _MINI_MEMORY,
     "out_channels": _MINI_PACKED,
     "ffn_dim": 1024,
     "num_layers": 8,
@@ -356,7 +356,7 @@ _MINI: dict[str, Any] = {
     "packed": _MINI_PACKED,
     "token_shift": True,
     "preconditioned": True,
-    "variations": 24,
+    "memory": _MINI_MEMORY,
     "frames": _MINI_FRAMES,
     "resolution": 128,
     "sampling_shift": 3.0,
@@ -386,7 +386,7 @@ SPECS: dict[str, VideoModelSpec] = {
             photo_guided=True,
             transformer={
                 **_MINI_TRANSFORMER,
-                "in_channels": 2 * _MINI_PACKED + _MINI_PLACES + MASK_CHANNELS,
+                "in_channels": 2 * _MINI_PACKED + _MINI_PLACES + _MINI_MEMORY + MASK_CHANNELS,
             },
             bundled_transformer="mini/transformer",
             **_MINI,
@@ -402,7 +402,7 @@ SPECS: dict[str, VideoModelSpec] = {
                 "in_channels": _MINI_LATENTS + _MINI_PLACES,
                 "out_channels": _MINI_LATENTS,
             },
-            **_MINI | {"packed": 0, "preconditioned": False},
+            **_MINI | {"packed": 0, "preconditioned": False, "memory": 0},
         ),
         VideoModelSpec(
             name="wan2.1-t2v-1.3b",

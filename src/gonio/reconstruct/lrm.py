@@ -99,6 +99,9 @@ def _video_transformer(spec: ReconstructionSpec, weights: Path | None, seed: int
         raise UsageError(f"model {spec.name}: begins with {begin.name}, whose latents are not packed")
     center, scale = (s.flatten() for s in latent_statistics(codec.autoencoder, codec.packing.mean))
     found = load_transformer(begin, weights).state_dict()
+    # Nothing is recalled: what is seen is there.
+    seen = begin.latent_channels + begin.position_channels
+    found["patch_embedding.weight"] = found["patch_embedding.weight"][:, :seen]
     transformer = random_transformer(video, seed)
     transformer.load_state_dict(unpacked(found, codec.packing, center, scale), strict=False)
     return transformer

@@ -75,7 +75,8 @@ def pool_cache(
             about = {"id": name, "captions": captions, "source": record["name"]}
             about["licence"] = record.get("licence") or "unstated"
             if "layout" in record["attributes"]:
-                about["ways"] = [_way(text, record["attributes"]) for text in captions]
+                about["layout"] = f"{record['attributes']['family']} {record['attributes']['layout']}"
+                about["meant"] = [_meant(text, record["attributes"]) for text in captions]
             append_item(out, about, tensors, settings)
     return LatentCache(out)
 
@@ -86,13 +87,13 @@ def _shows_its_layout(attributes: dict[str, Any]) -> bool:
     return layout is None or LAYOUTS[attributes["family"]][layout] == attributes["pattern_family"]
 
 
-def _way(caption: str, attributes: dict[str, Any]) -> list[int]:
-    """[index, count]: of the count layouts that the caption may mean the clip shows number index."""
-    layouts = LAYOUTS[attributes["family"]]
-    meant = layouts_meant(caption, attributes["family"], layouts)
+def _meant(caption: str, attributes: dict[str, Any]) -> list[str]:
+    """The layouts that the caption may mean."""
+    family = attributes["family"]
+    meant = layouts_meant(caption, family, LAYOUTS[family])
     if attributes["layout"] not in meant:  # said in words that another pattern has as its own
-        meant = list(layouts)
-    return [meant.index(attributes["layout"]), len(meant)]
+        meant = list(LAYOUTS[family])
+    return [f"{family} {number}" for number in meant]
 
 
 def _gets_photo(seed: int, name: str, share: float) -> bool:

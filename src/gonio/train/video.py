@@ -6,7 +6,7 @@ Only the transformer learns; autoencoder and text encoder are frozen and their o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,9 +17,10 @@ from torch.nn.functional import pad
 from gonio.data.cache import LatentCache
 from gonio.data.clips import ClipSettings, hash_seed
 from gonio.errors import GonioError
-from gonio.models.condition import condition, with_variation
+from gonio.models.condition import condition
 from gonio.models.denoiser import Denoiser
 from gonio.models.flow import NoiseLevels, draw_noise_levels, flow_loss, gaussian
+from gonio.models.memory import Memory
 from gonio.models.spec import VideoModelSpec
 from gonio.train.loop import Batch, LoopSettings
 
@@ -125,8 +126,7 @@ RECIPES: dict[str, VideoRecipe] = {
     ),
     # And from that one: every family in three layouts.
     "mini-layouts": _MINI_LAYOUTS,
-    # And from that one: layouts that are easily told, of as many patterns with a name as can be. Which of
-    # those that a caption may mean is told as its variation.
+    # And from that one: layouts that are easily told, of as many patterns with a name as can be.
     "mini-chosen": replace(
         _MINI_LAYOUTS,
         clips=ClipSettings(procedural=2595, repeats=12, seed=6, plain=True, layouts="chosen"),
@@ -171,7 +171,14 @@ class VideoObjective(nn.Module):
         return flow_loss(predict, latents, noise, sigma, weight)
 
 
-def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step: int, index: int) -> Batch:
+def batch_at(
+    recipe: VideoRecipe,
+    spec: VideoModelSpec,
+    cache: LatentCache,
+    step: int,
+    index: int,
+    memory: Memory | None = None,
+) -> Batch:
     """Batch number `index` of a step; a function of its arguments, so that a resumed run repeats none."""
     draw = torch.Generator().manual_seed(hash_seed("video", recipe.seed, step, index))
     first = (step * MAX_BATCHES_A_STEP + index) * recipe.batch
@@ -180,7 +187,7 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
     chance = [recipe.drop_text_beside if photo else recipe.drop_text for photo in given]
     dropped = (torch.rand(recipe.batch, generator=draw) < torch.tensor(chance)).tolist()
     texts = [
-        padded_text(cache.empty_text, spec.text_tokens) if drop else _varied_text(spec, item, draw)
+        padded_text(cache.empty_text if drop else item["text"], spec.text_tokens)
         for item, drop in zip(items, dropped, strict=True)
     ]
     latents = torch.stack([item["latents"] for item in items]).float()
@@ -202,26 +209,33 @@ def batch_at(recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, step
         photos = torch.stack([item.get("photo", torch.zeros_like(item["latents"])) for item in items]).float()
         if spec.image_encoder is not None:
             batch["image"] = torch.stack([item["image"] for item in items]).float()
-    told = condition(spec, latents, photos, torch.tensor(given))
+    recalled = None if memory is None else _recalled(spec, memory, items, given, draw)
+    told = condition(spec, latents, photos, torch.tensor(given), recalled)
     return batch if told is None else batch | {"condition": told}
 
 
-def _varied_text(spec: VideoModelSpec, item: Mapping[str, Any], draw: torch.Generator) -> Tensor:
-    """The context [N, D] of a clip's caption, with any of the variations that stand for the clip.
-
-    Where the caption fits `count` clips and this is number `index` of them, those equal to it modulo count:
-    a prompt has each of its clips about as often, however many there are.
-    """
-    text = padded_text(item["text"], spec.text_tokens)
-    if not spec.variations:
-        return text
-    index, count = item["way"]
-    fitting = range(index % spec.variations, spec.variations, min(count, spec.variations))
-    return with_variation(text, fitting[int(torch.randint(len(fitting), (), generator=draw))])
+def _recalled(
+    spec: VideoModelSpec,
+    memory: Memory,
+    items: Sequence[Mapping[str, Any]],
+    given: list[bool],
+    draw: torch.Generator,
+) -> Tensor:
+    """What the memory holds of the clips' layouts: nothing for a clip with a photo, one of no layout, and now
+    and then any other. [B, memory, f, h, w]"""
+    forgotten = (torch.rand(len(items), generator=draw) < FORGOTTEN).tolist()
+    found = []
+    for item, photo, forget in zip(items, given, forgotten, strict=True):
+        layout = item.get("layout")
+        known = layout in memory.names and not photo and not forget
+        nothing = torch.zeros(spec.memory, *item["latents"].shape[1:])
+        found.append(memory.values[memory.names.index(layout)][:, None] if known else nothing)
+    return torch.stack(found)
 
 
 # Batches of a step are numbered below this: processes times accumulated batches.
 MAX_BATCHES_A_STEP = 4096
+FORGOTTEN = 0.1  # share of the clips whose layout is not recalled
 
 
 def padded_text(text: Tensor, tokens: int) -> Tensor:

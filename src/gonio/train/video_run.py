@@ -22,14 +22,16 @@ from gonio.material_video import MaterialVideo
 from gonio.models.codec import Codec, load_codec
 from gonio.models.denoiser import Denoiser
 from gonio.models.image import load_image_encoder
-from gonio.models.load import load_transformer, random_transformer
+from gonio.models.load import load_memory_of, load_transformer, random_transformer
 from gonio.models.lora import add_lora, save_lora
+from gonio.models.memory import MEMORY_FILE, Memory, save_memory
 from gonio.models.placement import Placement
 from gonio.models.small_attention import with_small_attention
 from gonio.models.spec import VideoModelSpec, find_spec
 from gonio.models.text import TextEncoder, load_text_encoder, prompt_tokens
 from gonio.models.weight_files import save_model
 from gonio.train.loop import Report, Training, has_fast_bf16, train
+from gonio.train.memory import memory_of
 from gonio.train.pool_cache import PHOTO_LAMPS, Accept, pool_cache
 from gonio.train.video import VideoObjective, VideoRecipe, batch_at, widened_input
 
@@ -90,15 +92,20 @@ def train_video(
     codec = load_codec(spec, weights if spec.bundled_autoencoder is None else None)
     cache = _data(recipe, spec, out, data, pool, environments, exclude, codec, text, accept, prepared)
     network = _start(recipe, spec, transformer or weights)
+    memory = _memory(recipe, spec, cache, transformer or weights)
     if recipe.tuning == "lora":
         add_lora(network, rank=recipe.rank)
     if recipe.checkpointing:
         network.enable_gradient_checkpointing()
     training = Training(VideoObjective(Denoiser(spec, network.train(), codec.deviation)), recipe.loop)
     device = training.accelerator.device
+    if memory is not None and training.accelerator.is_main_process:
+        save_memory(out / MEMORY_FILE, memory, {"recipe": asdict(recipe), "clips": len(cache)})
     codec.autoencoder.to(device)
     place = Placement(device=str(device))
-    generator = Generator(spec=spec, transformer=network, codec=codec, text=text, placement=place)
+    generator = Generator(
+        spec=spec, transformer=network, codec=codec, text=text, memory=memory, placement=place
+    )
     shown: list[tuple[str, Tensor | None]] = [("", photo) for photo in photos]
     if spec.task == "text":
         shown = [(prompt, None) for prompt in VALIDATION_PROMPTS]
@@ -113,7 +120,7 @@ def train_video(
         history.validate(0)
     done = train(
         training,
-        lambda step, index: batch_at(recipe, spec, cache, step, index),
+        lambda step, index: batch_at(recipe, spec, cache, step, index, memory),
         checkpoint=out / "training.safetensors",
         identity={"recipe": repr(recipe), "data": str(cache.settings), "clips": str(len(cache))},
         report=report,
@@ -221,6 +228,18 @@ def _start(recipe: VideoRecipe, spec: VideoModelSpec, weights: Path | None) -> A
     model = random_transformer(spec, recipe.seed)
     model.load_state_dict(widened_input(source.state_dict(), spec.transformer["in_channels"]))
     return model
+
+
+def _memory(
+    recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, weights: Path | None
+) -> Memory | None:
+    """That of the layouts in the data; where it has none, that of the weights to begin with."""
+    if not spec.memory:
+        return None
+    found = memory_of(cache, spec.memory)
+    if found is None and (recipe.start is not None or weights is not None):
+        found = load_memory_of(find_spec(recipe.start or recipe.model), weights)
+    return found
 
 
 def _data(
