@@ -199,11 +199,11 @@ class LatentCache:
         }
         return found | {name: tensors[name] for name in ("photo", "image") if name in tensors}
 
-    def texts(self, index: int) -> list[Tensor]:
-        """Embeddings [N, D] of every caption of clip number `index`."""
+    def latents_and_texts(self, index: int) -> tuple[Tensor, list[Tensor]]:
+        """Latents [z, f, h, w] of clip number `index` and embeddings [N, D] of all its captions."""
         record = self.records[index]
         tensors = self._read(record)
-        return [tensors[f"text.{number}"] for number in range(len(record["captions"]))]
+        return tensors["latents"], [tensors[f"text.{number}"] for number in range(len(record["captions"]))]
 
     def sample(self, number: int, seed: int) -> dict[str, Any]:
         """Item `number` = 0, 1, 2, ... of an endless shuffled reading.

@@ -170,9 +170,10 @@ class Generator:
     @torch.no_grad()
     def _fitted(self, values: Tensor, side: int) -> Tensor:
         """What is recalled of a layout [C, h, w], for frames of another size too. [1, C, 1, h', w']"""
-        latents = pad(values[None, :, None], (0,) * 7 + (self.spec.latent_channels - len(values),))
-        if latents.shape[-1] * self.spec.spatial_stride == side:
-            return values[None, :, None]
+        known = values[None, :, None]
+        if known.shape[-1] * self.spec.spatial_stride == side:
+            return known
+        latents = pad(known, (0,) * 7 + (self.spec.latent_channels - len(values),))
         with self._coding():
             frames = self.codec.decode(latents.to(self.codec.device))[0].float()
             frames = torch.stack([resized_map(frame, side, side, wrap=True) for frame in frames.cpu()])

@@ -22,10 +22,11 @@ def memory_of(cache: LatentCache, channels: int) -> Memory | None:
         layout = record.get("layout")
         if layout is None:
             continue
-        latents = cache.item(index)["latents"][:channels, 0].float()
+        whole, captions = cache.latents_and_texts(index)
+        latents = whole[:channels, 0].float()
         total[layout] = total.get(layout, torch.zeros_like(latents)) + latents
         count[layout] = count.get(layout, 0) + 1
-        texts += [mean_token(text) for text in cache.texts(index)]
+        texts += [mean_token(text) for text in captions]
         meant += record["meant"]
     if not total:
         return None
