@@ -141,3 +141,12 @@ def test_a_pool_of_chosen_layouts_shows_one_after_the_other_and_says_which(cache
     found = [(record["attributes"]["family"], record["attributes"]["layout"]) for record in chosen.records]
     assert found == list(CHOSEN[:4]) and len(set(found)) == 4
     assert [symmetry[:2] for symmetry in chosen.symmetries] == [(0, False)]
+
+
+def test_varied_materials_come_after_the_plain_ones_in_no_layout(cache):
+    pool = make_pool(replace(SETTINGS, procedural=2, varied=3, plain=True, layouts="chosen"))
+    assert [record["varied"] for record in pool.records] == [False] * 2 + [True] * 3
+    assert ["layout" in record["attributes"] for record in pool.records] == [True] * 2 + [False] * 3
+    alone = make_pool(replace(SETTINGS, procedural=5))
+    assert [pool.records[i]["name"] for i in (2, 3, 4)] == [alone.records[i]["name"] for i in (2, 3, 4)]
+    assert all(bool((pool.clip(i) == alone.clip(i)).all()) for i in (2, 3, 4))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gonio.color import linear_from_srgb, luminance
 from gonio.errors import GonioError
 from gonio.models.autoencoder import encode
 from gonio.models.codec import load_codec
@@ -29,6 +30,17 @@ def test_the_bundled_codec_gives_smooth_frames_back(bundled):
     assert latents.shape == (1, *SPEC.latent_shape(17, 32, 32)) == (1, 96, 1, 4, 4)
     error = (bundled.decode(latents) - frames).square().mean()
     assert float(-10 * error.log10()) > 30
+
+
+@torch.no_grad()
+def test_without_colour_the_same_frames_are_grey_and_as_bright(bundled):
+    ramp = torch.linspace(0.2, 0.8, 32)
+    colored = (ramp[:, None, None] * torch.tensor([1.0, 0.7, 0.2])).expand(1, 17, 32, 32, 3)
+    grey = bundled.decode(bundled.without_color(bundled.encode(colored)))
+    assert float((grey.amax(-1) - grey.amin(-1)).mean()) < 0.03
+    assert (
+        float((luminance(linear_from_srgb(grey)) - luminance(linear_from_srgb(colored))).abs().mean()) < 0.02
+    )
 
 
 @torch.no_grad()

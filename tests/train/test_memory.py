@@ -33,6 +33,11 @@ def test_every_layout_is_kept_as_the_mean_of_its_clips(cache, memory):
         torch.testing.assert_close(values, mean)
 
 
+def test_the_means_are_kept_as_they_are_without_colour(cache, memory):
+    kept = memory_of(cache, CHANNELS, lambda mean: 2 * mean)
+    torch.testing.assert_close(kept.values, 2 * memory.values)
+
+
 def test_what_is_asked_in_other_words_recalls_a_layout_of_its_family(memory):
     encoder = load_minilm()
     for prompt, family in (

@@ -81,7 +81,7 @@ class TrainVideo:
     """Folder to write."""
     recipe: str = "mini-t2v"
     """paper-t2v-full, paper-t2v-lora, paper-i2v, paper-tileable, mini-t2v, mini-i2v, mini-more, mini-plain,
-    mini-layouts, mini-chosen, or smoke."""
+    mini-layouts, mini-chosen, mini-photos, or smoke."""
     data: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="")] = None
     """Folder of latents made by gonio data cache."""
     maps: Annotated[tuple[Path, ...], arg(metavar="MAPS...", help_behavior_hint="")] = ()

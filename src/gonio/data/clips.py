@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +44,8 @@ class ClipSettings:
 
     resolution: texels per side. frames: of the two-phase trajectory. plain: procedural materials at their
     simplest and upright, which a small model learns sooner; layouts: and so many of each family, or those
-    of `LAYOUTS`, one as often as another, which it learns sooner still.
+    of `LAYOUTS`, one as often as another, which it learns sooner still. varied: so many procedural
+    materials beside them, of any kind, neither plain nor in a layout.
     """
 
     procedural: int = 2000
@@ -54,6 +55,7 @@ class ClipSettings:
     repeats: int = 8
     plain: bool = False
     layouts: int | Literal["chosen"] | None = None
+    varied: int = 0
 
 
 def texel_centers(size: int) -> Tensor:
@@ -181,15 +183,19 @@ def make_pool(
 def _jobs(settings: ClipSettings, folders: Sequence[Path]) -> Iterator[Job]:
     """Real maps spread evenly among the procedural ones, so that every part of the pool has both."""
     real = [functools.partial(_real, f, n, settings) for n in range(settings.repeats) for f in folders]
-    every = max(1, settings.procedural // len(real)) if real else settings.procedural + 1
-    for index in range(settings.procedural):
+    procedural = settings.procedural + settings.varied
+    of_any_kind = replace(settings, plain=False, layouts=None)
+    every = max(1, procedural // len(real)) if real else procedural + 1
+    for index in range(procedural):
         if index % every == every - 1 and real:
             yield real.pop(0)
-        yield functools.partial(_procedural, settings.seed * 1_000_003 + index, settings)
+        varied = index >= settings.procedural
+        seed = settings.seed * 1_000_003 + index
+        yield functools.partial(_procedural, seed, of_any_kind if varied else settings, varied=varied)
     yield from real
 
 
-def _procedural(seed: int, settings: ClipSettings) -> tuple[PBRMaterial, dict[str, Any]]:
+def _procedural(seed: int, settings: ClipSettings, *, varied: bool) -> tuple[PBRMaterial, dict[str, Any]]:
     family = layout = None
     if settings.layouts == "chosen":
         family, layout = CHOSEN[seed % len(CHOSEN)]
@@ -202,7 +208,7 @@ def _procedural(seed: int, settings: ClipSettings) -> tuple[PBRMaterial, dict[st
     if settings.layouts == "chosen":
         notes["attributes"]["layout"] = layout
     record = {"name": material.name, "attributes": notes["attributes"], "licence": notes["licence"]}
-    return material, record
+    return material, record | {"varied": varied}
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gonio.color import linear_from_srgb, luminance, srgb_from_linear
 from gonio.models.autoencoder import channels_last, decode, encode, latent_statistics
 from gonio.models.load import autoencoder_folder, load_autoencoder
 from gonio.models.packing import Packing, load_packing
@@ -38,6 +39,11 @@ class Codec:
             center, scale = latent_statistics(self.autoencoder, whole)
             latents = (whole - center) / scale
         return decode(self.autoencoder, latents)
+
+    def without_color(self, latents: Tensor) -> Tensor:
+        """The latents [B, C, f, h, w] of the same frames in grey, each texel as bright as before."""
+        brightness = luminance(linear_from_srgb(self.decode(latents).clamp(0, 1)))
+        return self.encode(srgb_from_linear(brightness)[..., None].expand(*brightness.shape, 3))
 
     @property
     def deviation(self) -> Tensor | None:

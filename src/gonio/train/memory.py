@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,14 @@ L2 = 1e-5  # of the weights of the reading
 NEXT = 0.9
 
 
-def memory_of(cache: LatentCache, channels: int) -> Memory | None:
-    """Mean latents of every layout in the cache, and a reading of its captions; None where it has none."""
+def memory_of(
+    cache: LatentCache, channels: int, without_color: Callable[[Tensor], Tensor] | None = None
+) -> Memory | None:
+    """Mean latents of every layout in the cache, and a reading of its captions; None where it has none.
+
+    without_color: from latents [1, C, f, h, w] to those in grey. The mean of a dozen clips has a tint of its
+    own, which a model that is shown it gives to what it makes.
+    """
     total: dict[str, Tensor] = {}
     count: dict[str, int] = {}
     texts, meant = [], []
@@ -23,8 +31,7 @@ def memory_of(cache: LatentCache, channels: int) -> Memory | None:
         if layout is None:
             continue
         whole, captions = cache.latents_and_texts(index)
-        latents = whole[:channels, 0].float()
-        total[layout] = total.get(layout, torch.zeros_like(latents)) + latents
+        total[layout] = total.get(layout, torch.zeros(whole.shape)) + whole.float()
         count[layout] = count.get(layout, 0) + 1
         texts += [mean_token(text) for text in captions]
         meant += record["meant"]
@@ -37,5 +44,8 @@ def memory_of(cache: LatentCache, channels: int) -> Memory | None:
         weights = NEXT ** torch.arange(len(fitting))
         share[row, fitting] = weights / weights.sum()
     weight, bias = reading(torch.stack(texts), share, l2=L2)
-    values = torch.stack([total[name] / count[name] for name in names])
+    means = [total[name][None] / count[name] for name in names]
+    if without_color is not None:
+        means = [without_color(mean) for mean in means]
+    values = torch.cat(means)[:, :channels, 0]
     return Memory(names=names, values=values, weight=weight, bias=bias)

@@ -37,15 +37,15 @@ def pool_cache(
     encode_text: EncodeText,
     photo: Callable[[int], Tensor] | None = None,
     photos: float = 1.0,
-    only_real: bool = False,
+    only_varied: bool = False,
     accept: Accept | None = None,
     report: Callable[[int], None] | None = None,
 ) -> LatentCache:
     """Encode `variants` of the clips' symmetries, each with captions of its own that equal none of `exclude`.
 
     photo(index) -> [H, W, 3] display-encoded: a reference photo of the clip's material, turned with it.
-    photos: share of the items that get one; only_real: none of a procedural material does.
-    accept: procedural clips of which it says no are left out.
+    photos: share of the items that get one; only_varied: of the real and varied materials alone.
+    accept: clips of other procedural materials of which it says no are left out.
     What is there is kept: a stopped run goes on.
     """
     known = open_cache(out, settings, encode_text)
@@ -53,6 +53,7 @@ def pool_cache(
         draw = torch.Generator().manual_seed(hash_seed("variant", seed, index))
         order = torch.randperm(len(pool.symmetries), generator=draw).tolist()
         real = "category" in record  # a catalogue's, which procedural materials have none of
+        varied = real or record["varied"]
         for variant in range(variants):
             name = f"{index:05d}_{variant}"
             if report is not None:
@@ -63,10 +64,10 @@ def pool_cache(
                 continue
             symmetry = pool.symmetries[order[variant % len(order)]]
             clip = transformed(pool.clip(index), symmetry).float().div(255)
-            if accept is not None and not real and not accept(clip, record["attributes"]):
+            if accept is not None and not varied and not accept(clip, record["attributes"]):
                 continue
             tensors = {"latents": encode_video(clip)}
-            if photo is not None and (real or not only_real) and _gets_photo(seed, name, photos):
+            if photo is not None and (varied or not only_varied) and _gets_photo(seed, name, photos):
                 picture = transformed(photo(index)[None], (*symmetry[:2], [0]))
                 tensors["photo"] = encode_video(photo_clip(spec, picture[0], len(clip)))
             facts = {**record, **record["attributes"]}

@@ -34,8 +34,8 @@ class VideoRecipe:
     to begin with, None for random ones. clips, variants: the pool and how many symmetries of each clip are
     encoded, where the recipe makes its own data. photos: share of these clips that an image model is shown a
     photo with; the others it learns from their text alone, so that it stays a text model too.
-    photos_of: of all materials, or of the real ones alone. recognised: of the procedural clips, only those
-    that the judge of categories takes for what they are.
+    photos_of: of all materials, or of the real and varied ones alone. recognised: of the other procedural
+    clips, only those that the judge of categories takes for what they are.
     drop_text_beside: as drop_text, of the clips with a photo. levels: how noise levels are drawn. keep: the
     weights of the best validation, or the last ones: a model trained from scratch can be judged only at its
     end.
@@ -50,7 +50,7 @@ class VideoRecipe:
     clips: ClipSettings | None = None
     variants: int = 1
     photos: float = 1.0
-    photos_of: Literal["all", "real"] = "all"
+    photos_of: Literal["all", "varied"] = "all"
     recognised: bool = False
     drop_text_beside: float = 0.1
     levels: NoiseLevels = "uniform"
@@ -95,7 +95,7 @@ _MINI_LAYOUTS = replace(
     batch=8,
     variants=1,
     photos=1.0,
-    photos_of="real",
+    photos_of="varied",
     recognised=True,
     clips=ClipSettings(procedural=2400, repeats=12, seed=4, plain=True, layouts=3),
     loop=replace(_MINI_PHOTO.loop, steps=7000, rate=6e-4, muon_rate=3e-3),
@@ -131,6 +131,12 @@ RECIPES: dict[str, VideoRecipe] = {
         _MINI_LAYOUTS,
         clips=ClipSettings(procedural=2595, repeats=12, seed=6, plain=True, layouts="chosen"),
         loop=replace(_MINI_LAYOUTS.loop, steps=6400),
+    ),
+    # And from that one: photos of materials of any kind, not of the few real ones alone.
+    "mini-photos": replace(
+        _MINI_LAYOUTS,
+        clips=ClipSettings(procedural=1903, varied=800, repeats=12, seed=7, plain=True, layouts="chosen"),
+        loop=replace(_MINI_LAYOUTS.loop, steps=4000, rate=4e-4, muon_rate=2e-3, warmup=50),
     ),
     "smoke": replace(
         _MINI,

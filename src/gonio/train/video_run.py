@@ -92,7 +92,7 @@ def train_video(
     codec = load_codec(spec, weights if spec.bundled_autoencoder is None else None)
     cache = _data(recipe, spec, out, data, pool, environments, exclude, codec, text, accept, prepared)
     network = _start(recipe, spec, transformer or weights)
-    memory = _memory(recipe, spec, cache, transformer or weights)
+    memory = _memory(recipe, spec, cache, codec, transformer or weights)
     if recipe.tuning == "lora":
         add_lora(network, rank=recipe.rank)
     if recipe.checkpointing:
@@ -231,12 +231,13 @@ def _start(recipe: VideoRecipe, spec: VideoModelSpec, weights: Path | None) -> A
 
 
 def _memory(
-    recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, weights: Path | None
+    recipe: VideoRecipe, spec: VideoModelSpec, cache: LatentCache, codec: Codec, weights: Path | None
 ) -> Memory | None:
     """That of the layouts in the data; where it has none, that of the weights to begin with."""
     if not spec.memory:
         return None
-    found = memory_of(cache, spec.memory)
+    with torch.no_grad():
+        found = memory_of(cache, spec.memory, codec.without_color)
     if found is None and (recipe.start is not None or weights is not None):
         found = load_memory_of(find_spec(recipe.start or recipe.model), weights)
     return found
@@ -298,7 +299,7 @@ def _data(
         encode_text=lambda prompt: prompt_tokens(text, prompt),
         photo=photo,
         photos=recipe.photos,
-        only_real=recipe.photos_of == "real",
+        only_varied=recipe.photos_of == "varied",
         accept=accept if recipe.recognised else None,
         report=prepared,
     )

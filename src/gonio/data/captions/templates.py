@@ -70,6 +70,7 @@ class Description:
     adjectives: tuple[str, ...] = ()
     pattern: str | None = None
     name_rules: bool = False
+    color_told: bool = False  # by the nouns, so that half of the captions do not say it
 
 
 def describe(material: PBRMaterial | Mapping[str, Any], seed: int) -> str:
@@ -81,8 +82,10 @@ def describe(material: PBRMaterial | Mapping[str, Any], seed: int) -> str:
 
 def described(attributes: Mapping[str, Any], say: random.Random) -> Description:
     """The Description of a procedural material."""
+    nouns, color_told = _nouns(attributes, say)
     return Description(
-        nouns=_nouns(attributes, say),
+        nouns=nouns,
+        color_told=color_told,
         color=attributes["dominant_color"],
         second_color=attributes["secondary_color"],
         finish=attributes["roughness_class"],
@@ -101,7 +104,7 @@ def compose(description: Description, say: random.Random) -> str:
     color: str | None = say.choice(COLOR_PHRASES[description.color])
     if description.name_rules and names_color(noun):
         color = None
-    elif description.metallic and _is_of(noun, description.color) and say.random() < 0.5:
+    elif _tells_color(description, noun) and say.random() < 0.5:
         color = None
     second = None
     if color and description.second_color:
@@ -125,15 +128,16 @@ def compose(description: Description, say: random.Random) -> str:
     return with_articles(_filled(form, words))
 
 
-def _nouns(attributes: Mapping[str, Any], say: random.Random) -> tuple[str, ...]:
-    """The names that fit, more special ones as likely as general ones."""
-    family, metallic = attributes["family"], attributes["metallic"]
-    if metallic and family in METALLIC_NAMES:
-        phrases = METALLIC_NAMES[family]
+def _nouns(attributes: Mapping[str, Any], say: random.Random) -> tuple[tuple[str, ...], bool]:
+    """Names that fit, more special ones as likely as general ones, and whether they tell the colour."""
+    family = attributes["family"]
+    if attributes["metallic"] and family in METALLIC_NAMES:
+        phrases, color_told = METALLIC_NAMES[family], False
     else:
-        phrases = say.choice([names.phrases for names in NAMES[family] if names.fit(attributes)])
+        names = say.choice([names for names in NAMES[family] if names.fit(attributes)])
+        phrases, color_told = names.phrases, names.tells_color
     metal = _metal(attributes, say)
-    return tuple(phrase.format(metal=metal) for phrase in phrases)
+    return tuple(phrase.format(metal=metal) for phrase in phrases), color_told
 
 
 def _metal(attributes: Mapping[str, Any], say: random.Random) -> str:
@@ -145,9 +149,10 @@ def _metal(attributes: Mapping[str, Any], say: random.Random) -> str:
     return say.choice([*(name for name, when in metals if not when or finish in when.split()), "metal"])
 
 
-def _is_of(noun: str, color: str) -> bool:
-    """Whether the noun names a metal that has the colour by nature."""
-    return any(metal in noun for metal, _ in METALS_BY_COLOR.get(color, ()))
+def _tells_color(description: Description, noun: str) -> bool:
+    """Whether the noun tells the colour: as that of a metal, or of anything that has it by nature."""
+    metals = METALS_BY_COLOR.get(description.color, ()) if description.metallic else ()
+    return description.color_told or any(metal in noun for metal, _ in metals)
 
 
 def _pattern_phrase(pattern: str | None, noun: str) -> str | None:

@@ -46,9 +46,18 @@ METALS_BY_COLOR: dict[str, tuple[tuple[str, str], ...]] = {
         ("chrome", "mirror-like"),
         ("galvanised steel", "satin matte"),
         ("zinc", "satin matte"),
+        ("nickel", ""),
+        ("tin", "satin matte"),
     ),
-    "grey": (("steel", ""), ("iron", ""), ("titanium", ""), ("zinc", "satin matte rough")),
-    "black": (("blackened steel", ""), ("black iron", ""), ("gunmetal", "")),
+    "grey": (
+        ("steel", ""),
+        ("iron", ""),
+        ("titanium", ""),
+        ("zinc", "satin matte rough"),
+        ("pewter", "satin matte"),
+        ("cast iron", "matte rough"),
+    ),
+    "black": (("blackened steel", ""), ("black iron", ""), ("gunmetal", ""), ("cast iron", "matte rough")),
     "gold": (("gold", ""), ("brass", ""), ("gold", "")),
     "copper": (("copper", ""), ("bronze", "")),
 }
@@ -63,7 +72,7 @@ COLORED_METALS: dict[str, tuple[tuple[str, str], ...]] = {
 # Of any colour.
 METAL_WORDS: frozenset[str] = frozenset(
     "metal metallic steel stainless iron copper bronze brass gold golden silver silvery aluminium aluminum "
-    "chrome chromed zinc tin titanium gunmetal galvanised galvanized anodised anodized foil rust "
+    "chrome chromed corten zinc tin titanium gunmetal galvanised galvanized anodised anodized foil rust "
     "rusty rusted verdigris pewter platinum nickel".split()
 )
 # Words that fix a colour by themselves, hues and coloured matter alike.
