@@ -136,7 +136,7 @@ RECIPES: dict[str, VideoRecipe] = {
     "mini-photos": replace(
         _MINI_LAYOUTS,
         clips=ClipSettings(procedural=1903, varied=800, repeats=12, seed=7, plain=True, layouts="chosen"),
-        loop=replace(_MINI_LAYOUTS.loop, steps=4000, rate=4e-4, muon_rate=2e-3, warmup=50),
+        loop=replace(_MINI_LAYOUTS.loop, steps=4000, rate=4e-4, muon_rate=2e-3),
     ),
     "smoke": replace(
         _MINI,

@@ -17,6 +17,7 @@ from gonio.data.captions.words import (
     RELIEF_PHRASES,
     names_color,
     names_metal,
+    words_of,
 )
 from gonio.data.procedural.captions import with_articles
 from gonio.pbr import PBRMaterial
@@ -152,7 +153,8 @@ def _metal(attributes: Mapping[str, Any], say: random.Random) -> str:
 def _tells_color(description: Description, noun: str) -> bool:
     """Whether the noun tells the colour: as that of a metal, or of anything that has it by nature."""
     metals = METALS_BY_COLOR.get(description.color, ()) if description.metallic else ()
-    return description.color_told or any(metal in noun for metal, _ in metals)
+    said = set(words_of(noun))
+    return description.color_told or any(said.issuperset(metal.split()) for metal, _ in metals)
 
 
 def _pattern_phrase(pattern: str | None, noun: str) -> str | None:
